@@ -1,0 +1,185 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Buf;
+use http::{HeaderMap, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project::{pin_project, pinned_drop};
+
+use super::head::{grpc_status, is_bodyless};
+use crate::{BoxError, Code, Facts, Finish, Protocol, Rejection, Watch, clock, guarded};
+
+/// A response body whose end somebody watches.
+///
+/// It ends once: complete, broken, cut off, panicked or dropped. It does not say that it is at
+/// its end before the watch has seen it, so a server polls on to the trailers. A server that
+/// stops at the last byte which `Content-Length` promised, or never polls the body of a `HEAD`,
+/// is not taken for a client that left.
+#[pin_project(PinnedDrop)]
+pub struct Watched<B, W: Watch> {
+    /// `None` once it was cut off, so that what it holds is free at once.
+    #[pin]
+    inner: Option<B>,
+    #[pin]
+    watch: Option<W>,
+    protocol: Protocol,
+    /// The code of the head, where no trailers will follow.
+    code: Option<Code>,
+    /// What `Content-Length` promised and has not come yet.
+    owed: Option<u64>,
+}
+
+impl<B, W: Watch> Watched<B, W> {
+    /// A body whose end nobody watches.
+    pub fn passing(inner: B) -> Self {
+        Self { inner: Some(inner), watch: None, protocol: Protocol::Http, code: None, owed: None }
+    }
+}
+
+impl<B: Body, W: Watch> Watched<B, W> {
+    /// Watches the body of `response`, which may have ended already.
+    pub fn around(facts: Facts, response: Response<B>, watch: W) -> Response<Self> {
+        let (head, inner) = response.into_parts();
+        let over = is_bodyless(facts.method, head.status) || inner.is_end_stream();
+        let code = match facts.protocol {
+            Protocol::Grpc => grpc_status(&head.headers),
+            _ => None,
+        };
+        let owed = head.headers.get(header::CONTENT_LENGTH);
+        let body = Self {
+            inner: Some(inner),
+            protocol: facts.protocol,
+            code,
+            owed: owed.and_then(|length| length.to_str().ok()?.parse().ok()),
+            watch: if over {
+                std::pin::pin!(watch).end(Finish::Complete { code });
+                None
+            } else {
+                Some(watch)
+            },
+        };
+        Response::from_parts(head, body)
+    }
+}
+
+/// Ends the watch, if it has not ended.
+fn finish<W: Watch>(mut watch: Pin<&mut Option<W>>, end: Finish<'_>) {
+    if let Some(ending) = watch.as_mut().as_pin_mut() {
+        ending.end(end);
+    }
+    watch.set(None);
+}
+
+impl<B, W> Body for Watched<B, W>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+    W: Watch,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let Some(watch) = this.watch.as_ref().get_ref() else {
+            return inner.poll_frame(cx).map_err(Into::into);
+        };
+        let _scope = clock::poll(watch.is_nested());
+        let frame = guarded(
+            || inner.as_mut().poll_frame(cx),
+            || finish(this.watch.as_mut(), Finish::Panicked),
+        );
+        match &frame {
+            Poll::Ready(None) => {
+                finish(this.watch.as_mut(), Finish::Complete { code: *this.code });
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    let came = data.remaining() as u64;
+                    *this.owed = this.owed.map(|owed| owed.saturating_sub(came));
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    finish(this.watch.as_mut(), Finish::Complete { code: grpc_status(trailers) });
+                } else if inner.is_end_stream() {
+                    finish(this.watch.as_mut(), Finish::Complete { code: *this.code });
+                }
+            }
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        if let Poll::Ready(Some(Err(error))) = frame {
+            let error = error.into();
+            finish(this.watch, Finish::Broken(&*error));
+            return Poll::Ready(Some(Err(error)));
+        }
+        if let Some(watch) = this.watch.as_mut().as_pin_mut()
+            && let Poll::Ready(rejection) = watch.poll_cut(frame.is_pending(), cx)
+        {
+            finish(this.watch, Finish::Cut);
+            this.inner.set(None);
+            return Poll::Ready(Some(cut(*this.protocol, rejection)));
+        }
+        frame.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.watch.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// What stands at the end of a body that we cut short: for gRPC trailers with a status, for all
+/// else an error, which makes the server break the connection rather than end the body well.
+fn cut<D>(protocol: Protocol, rejection: Rejection) -> Result<Frame<D>, BoxError> {
+    if protocol != Protocol::Grpc {
+        return Err(rejection.into());
+    }
+    let mut trailers = HeaderMap::with_capacity(3);
+    rejection.write_grpc_status(&mut trailers);
+    Ok(Frame::trailers(trailers))
+}
+
+#[pinned_drop]
+impl<B, W: Watch> PinnedDrop for Watched<B, W> {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        let end = if *this.owed == Some(0) {
+            Finish::Complete { code: *this.code }
+        } else {
+            Finish::Dropped
+        };
+        finish(this.watch, end);
+    }
+}
+
+impl<B: Default, W: Watch> Default for Watched<B, W> {
+    fn default() -> Self {
+        Self::passing(B::default())
+    }
+}
+
+impl<B: From<String>, W: Watch> From<String> for Watched<B, W> {
+    fn from(text: String) -> Self {
+        Self::passing(text.into())
+    }
+}
+
+impl<B: fmt::Debug, W: Watch> fmt::Debug for Watched<B, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("inner", &self.inner)
+            .field("ended", &self.watch.is_none())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+use std::{error::Error, time::Instant};
+
+use http::{Request, Response};
+
+use super::{
+    Conventional, RequestHead, ResponseHead, Watched,
+    judge::{self, deadline, forward},
+};
+use crate::{Case, End, Facts, Judge, Judgement, Remaining, Timing, Watch, as_error};
+
+/// A rule that turns HTTP and gRPC calls into verdicts.
+///
+/// [`StatusRules`](super::StatusRules) is one that most need no more than. Implement your own
+/// where the status does not tell, and hand it to a layer with `.judge(..)`.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_core::{
+///     End, Facts, Judgement, Reason, Timing, Verdict,
+///     http::{Classify, RequestHead, ResponseHead, StatusRules},
+/// };
+///
+/// /// Good is a good status within half a second; probes of the load balancer do not count.
+/// #[derive(Clone)]
+/// struct Promise;
+///
+/// impl Classify for Promise {
+///     type Note = bool;
+///
+///     fn begin(&self, request: RequestHead<'_>) -> bool {
+///         request.path == "/healthz"
+///     }
+///
+///     fn head(&self, _: &mut bool, facts: Facts, response: ResponseHead<'_>) -> Option<Judgement> {
+///         StatusRules::DEFAULT.head(facts, response)
+///     }
+///
+///     fn end(
+///         &self,
+///         is_probe: &mut bool,
+///         facts: Facts,
+///         head: Option<Judgement>,
+///         end: End<'_>,
+///         timing: Timing,
+///     ) -> Judgement {
+///         let judgement = StatusRules::DEFAULT.judge(facts, head, end);
+///         match judgement.verdict {
+///             _ if *is_probe => Judgement::new(Verdict::Excluded, Reason::Application),
+///             Verdict::Good if timing.total > Duration::from_millis(500) => {
+///                 Judgement::new(Verdict::Bad, Reason::Deadline)
+///             }
+///             _ => judgement,
+///         }
+///     }
+/// }
+/// ```
+pub trait Classify: Clone + Send + Sync + 'static {
+    /// What is kept of the request until the end.
+    type Note: Send + Sync + 'static;
+
+    /// Looks at the request before it is sent on.
+    fn begin(&self, request: RequestHead<'_>) -> Self::Note;
+
+    /// Looks at the head of the response; `None` while only the end can tell.
+    fn head(
+        &self,
+        note: &mut Self::Note,
+        facts: Facts,
+        response: ResponseHead<'_>,
+    ) -> Option<Judgement>;
+
+    /// Judges the call. Called exactly once for each [`Classify::begin`], whatever happens.
+    fn end(
+        &self,
+        note: &mut Self::Note,
+        facts: Facts,
+        head: Option<Judgement>,
+        end: End<'_>,
+        timing: Timing,
+    ) -> Judgement;
+
+    /// The template of the request's route. Never a raw path: see [`RequestHead::route`].
+    fn route<'a>(&self, request: RequestHead<'a>, facts: Facts) -> Option<&'a str> {
+        request.route(facts.protocol)
+    }
+}
+
+/// An exchange's judging part, made of a [`Classify`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Classified<C = Conventional>(pub C);
+
+impl<C: Classify> Classified<C> {
+    pub(crate) fn open(&self, request: RequestHead<'_>, facts: Facts) -> HttpCase<C> {
+        let note = self.0.begin(request);
+        HttpCase { facts, classifier: self.0.clone(), note, head: None }
+    }
+}
+
+impl<C, B, RB, E> Judge<Request<B>, Response<RB>, E> for Classified<C>
+where
+    C: Classify,
+    E: 'static,
+    RB: http_body::Body,
+{
+    type Case = HttpCase<C>;
+    type Response<W: Watch> = Response<Watched<RB, W>>;
+
+    fn facts(&self, request: &Request<B>) -> Facts {
+        RequestHead::of(request).facts()
+    }
+
+    fn route<'a>(&self, request: &'a Request<B>, facts: Facts) -> Option<&'a str> {
+        self.0.route(RequestHead::of(request), facts)
+    }
+
+    fn deadline(
+        &self,
+        request: &Request<B>,
+        facts: Facts,
+        header: Option<&'static str>,
+    ) -> Option<Remaining> {
+        deadline(request.headers(), Some(request.extensions()), facts, header)
+    }
+
+    fn forward(
+        &self,
+        request: &mut Request<B>,
+        facts: Facts,
+        header: &'static str,
+        at: Instant,
+        now: Instant,
+    ) {
+        forward(request.headers_mut(), facts, header, at, now);
+        request.extensions_mut().insert(crate::Deadline(at));
+    }
+
+    fn open(&self, request: &Request<B>, facts: Facts) -> HttpCase<C> {
+        self.open(RequestHead::of(request), facts)
+    }
+
+    fn head(&self, case: &mut HttpCase<C>, response: &Response<RB>) {
+        case.head(ResponseHead::of(response));
+    }
+
+    fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
+        as_error(error)
+    }
+
+    fn is_timeout(&self, facts: Facts, outcome: &Result<Response<RB>, E>) -> bool {
+        judge::is_timeout(facts, outcome.as_ref().map(ResponseHead::of).map_err(as_error))
+    }
+
+    fn wrap<W: Watch>(
+        &self,
+        facts: Facts,
+        response: Response<RB>,
+        watch: W,
+    ) -> Response<Watched<RB, W>> {
+        Watched::around(facts, response, watch)
+    }
+
+    fn pass<W: Watch>(&self, response: Response<RB>) -> Response<Watched<RB, W>> {
+        response.map(Watched::passing)
+    }
+}
+
+/// One HTTP or gRPC call on its way to a judgement.
+#[derive(Clone, Debug)]
+pub struct HttpCase<C: Classify = Conventional> {
+    facts: Facts,
+    classifier: C,
+    note: C::Note,
+    head: Option<Judgement>,
+}
+
+impl<C: Classify> HttpCase<C> {
+    pub(crate) fn head(&mut self, response: ResponseHead<'_>) {
+        self.facts.status = Some(response.status.as_u16());
+        if self.facts.protocol == crate::Protocol::Grpc {
+            self.facts.code = response.grpc_code();
+        }
+        self.head = self.classifier.head(&mut self.note, self.facts, response);
+    }
+}
+
+impl<C: Classify> Case for HttpCase<C> {
+    fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    fn end(&mut self, end: End<'_>, timing: Timing) -> Judgement {
+        match end {
+            End::Complete { code: Some(code) } => self.facts.code = Some(code),
+            // The caller is told the status of a refusal, be it an error or a response.
+            End::Failed(Some(error)) => {
+                if let Some(rejection) = crate::Rejection::find(error) {
+                    self.facts.status = Some(rejection.http_status());
+                    self.facts.code = Some(rejection.grpc_code());
+                }
+            }
+            _ => {}
+        }
+        self.classifier.end(&mut self.note, self.facts, self.head, end, timing)
+    }
+}

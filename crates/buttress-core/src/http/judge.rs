@@ -1,0 +1,136 @@
+use std::{error::Error, time::Instant};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+
+use super::{Classified, ResponseHead};
+use crate::{
+    Auto, Deadline, Facts, Judge, Protocol, Remaining, Watch, deadline::parse_milliseconds,
+    format_grpc_timeout, parse_grpc_timeout, tonic,
+};
+
+/// [`Auto`] judges by convention whatever can be classified.
+impl<Req, Res, E> Judge<Req, Res, E> for Auto
+where
+    Classified: Judge<Req, Res, E>,
+{
+    type Case = <Classified as Judge<Req, Res, E>>::Case;
+    type Response<W: Watch> = <Classified as Judge<Req, Res, E>>::Response<W>;
+
+    fn facts(&self, request: &Req) -> Facts {
+        CONVENTIONAL.facts(request)
+    }
+
+    fn route<'a>(&self, request: &'a Req, facts: Facts) -> Option<&'a str> {
+        CONVENTIONAL.route(request, facts)
+    }
+
+    fn deadline(
+        &self,
+        request: &Req,
+        facts: Facts,
+        header: Option<&'static str>,
+    ) -> Option<Remaining> {
+        CONVENTIONAL.deadline(request, facts, header)
+    }
+
+    fn forward(
+        &self,
+        request: &mut Req,
+        facts: Facts,
+        header: &'static str,
+        deadline: Instant,
+        now: Instant,
+    ) {
+        CONVENTIONAL.forward(request, facts, header, deadline, now);
+    }
+
+    fn open(&self, request: &Req, facts: Facts) -> Self::Case {
+        Judge::open(&CONVENTIONAL, request, facts)
+    }
+
+    fn head(&self, case: &mut Self::Case, response: &Res) {
+        CONVENTIONAL.head(case, response);
+    }
+
+    fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
+        CONVENTIONAL.error(error)
+    }
+
+    fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {
+        CONVENTIONAL.is_timeout(facts, outcome)
+    }
+
+    fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> Self::Response<W> {
+        CONVENTIONAL.wrap(facts, response, watch)
+    }
+
+    fn pass<W: Watch>(&self, response: Res) -> Self::Response<W> {
+        CONVENTIONAL.pass(response)
+    }
+}
+
+const CONVENTIONAL: Classified = Classified(super::Conventional);
+
+/// Reads what a request says about its deadline: the extension of a layer further out is exact,
+/// and so goes before what a header said.
+pub(crate) fn deadline(
+    headers: &HeaderMap,
+    extensions: Option<&Extensions>,
+    facts: Facts,
+    header: Option<&'static str>,
+) -> Option<Remaining> {
+    if let Some(Deadline(at)) = extensions.and_then(Extensions::get) {
+        return Some(Remaining::Until(*at));
+    }
+    let remaining = match facts.protocol {
+        Protocol::Grpc => parse_grpc_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes()),
+        _ => parse_milliseconds(headers.get(header?)?.as_bytes()),
+    };
+    remaining.map(Remaining::For)
+}
+
+/// Writes until when the caller will wait, rounded down.
+pub(crate) fn forward(
+    headers: &mut HeaderMap,
+    facts: Facts,
+    header: &'static str,
+    deadline: Instant,
+    now: Instant,
+) {
+    let remaining = deadline.saturating_duration_since(now);
+    let (name, value) = if facts.protocol == Protocol::Grpc {
+        (GRPC_TIMEOUT, HeaderValue::try_from(format_grpc_timeout(remaining)).ok())
+    } else {
+        // As many digits as are read back, which is more than a day.
+        let millis = remaining.as_millis().min(99_999_999);
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        (HeaderName::from_static(header), Some(HeaderValue::from(millis)))
+    };
+    if let Some(value) = value {
+        headers.insert(name, value);
+    }
+}
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Whether tonic gave up on the deadline that we handed it: as an error of this process, or as
+/// the answer of a server. It calls both `Cancelled`, which would blame the caller.
+pub(crate) fn is_timeout(
+    facts: Facts,
+    outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
+) -> bool {
+    match outcome {
+        Err(error) => error.is_some_and(tonic::is_timeout),
+        Ok(head) => {
+            facts.protocol == Protocol::Grpc
+                && head.headers.get("grpc-status").is_some_and(|status| status == "1")
+                && head
+                    .headers
+                    .get("grpc-message")
+                    .is_some_and(|message| TIMEOUT_EXPIRED.iter().any(|expired| message == expired))
+        }
+    }
+}
+
+/// What tonic's `TimeoutExpired` says, plain and percent-encoded.
+const TIMEOUT_EXPIRED: [&str; 2] = ["Timeout expired", "Timeout%20expired"];

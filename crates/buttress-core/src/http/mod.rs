@@ -1,0 +1,32 @@
+//! HTTP and gRPC: how a refusal looks, how a call is judged, and the body that sees its own end.
+//!
+//! # Example
+//!
+//! Objectives differ in what they count. These count a redirect as bad, and being turned away
+//! by a rate limit too:
+//!
+//! ```
+//! use buttress_core::{Verdict, http::StatusRules};
+//!
+//! let rules = StatusRules::DEFAULT
+//!     .http(300..=399, Verdict::Bad)
+//!     .http(429..=429, Verdict::Bad);
+//! # let _ = rules;
+//! ```
+
+mod body;
+mod classify;
+mod head;
+pub(crate) mod judge;
+mod problem;
+mod respond;
+mod rules;
+
+pub use self::{
+    body::Watched,
+    classify::{Classified, Classify, HttpCase},
+    head::{RequestHead, ResponseHead},
+    problem::ProblemDetails,
+    respond::Respond,
+    rules::{Conventional, StatusRules},
+};

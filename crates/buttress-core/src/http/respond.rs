@@ -1,0 +1,119 @@
+use std::convert::Infallible;
+
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+
+use super::RequestHead;
+use crate::{Auto, Kind, Protocol, Reject, Rejection};
+
+impl Rejection {
+    /// The rejection in a response that this suite made, through any layer that leaves
+    /// extensions alone.
+    #[must_use]
+    pub fn of_response<B>(response: &Response<B>) -> Option<&Self> {
+        response.extensions().get()
+    }
+
+    /// The response that tells a caller of this protocol: for HTTP a status and `Retry-After`,
+    /// for gRPC a trailers-only response with `grpc-status` and `grpc-retry-pushback-ms`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use buttress_core::{Kind, Protocol, Rejection};
+    ///
+    /// let refused = Rejection::new(Kind::RateLimited, "api").with_retry_after(Duration::from_millis(1200));
+    /// let response: http::Response<String> = refused.into_response(Protocol::Http);
+    ///
+    /// assert_eq!(response.status(), 429);
+    /// assert_eq!(response.headers()["retry-after"], "2");
+    /// ```
+    #[must_use]
+    pub fn into_response<B: Default>(self, protocol: Protocol) -> Response<B> {
+        let mut response = Response::new(B::default());
+        match protocol {
+            Protocol::Grpc => self.write_grpc(&mut response),
+            Protocol::Http | Protocol::Plain => self.write_http(&mut response),
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    pub(super) fn write_http<B>(&self, response: &mut Response<B>) {
+        *response.status_mut() =
+            StatusCode::from_u16(self.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Some(seconds) = self.retry_after_seconds() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+
+    pub(super) fn write_grpc<B>(&self, response: &mut Response<B>) {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        self.write_grpc_status(headers);
+    }
+
+    pub(super) fn write_grpc_status(&self, headers: &mut http::HeaderMap) {
+        let code = HeaderValue::from(u16::from(self.grpc_code().number()));
+        headers.insert(HeaderName::from_static("grpc-status"), code);
+        // The words of a rejection are ours: printable ASCII without '%', valid as they are.
+        if let Ok(message) = HeaderValue::try_from(self.why()) {
+            headers.insert(HeaderName::from_static("grpc-message"), message);
+        }
+        if let Some(millis) = self.pushback_millis() {
+            let name = HeaderName::from_static("grpc-retry-pushback-ms");
+            headers.insert(name, HeaderValue::from(millis));
+        }
+    }
+}
+
+/// Always a response, whatever the inner service's error is; that one stays as it was.
+///
+/// Of use to a client that shall not see an error either.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Respond;
+
+impl<B, RB: Default, E> Reject<Request<B>, Response<RB>, E> for Respond {
+    type Error = E;
+    type Context = Protocol;
+
+    fn context(&self, request: &Request<B>) -> Protocol {
+        RequestHead::of(request).facts().protocol
+    }
+
+    fn reject(&self, protocol: Protocol, rejection: Rejection) -> Result<Response<RB>, E> {
+        Ok(rejection.into_response(protocol))
+    }
+
+    fn inner(&self, error: E) -> E {
+        error
+    }
+}
+
+/// A server, whose error cannot happen, answers with a response.
+impl<B, RB: Default> Reject<Request<B>, Response<RB>, Infallible> for Auto {
+    type Error = Infallible;
+    type Context = Protocol;
+
+    fn context(&self, request: &Request<B>) -> Protocol {
+        Reject::<_, Response<RB>, Infallible>::context(&Respond, request)
+    }
+
+    fn reject(&self, protocol: Protocol, rejection: Rejection) -> Result<Response<RB>, Infallible> {
+        Ok(rejection.into_response(protocol))
+    }
+
+    fn inner(&self, error: Infallible) -> Infallible {
+        error
+    }
+}
+
+impl Kind {
+    /// A short title for people.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "Circuit open",
+            Self::RateLimited => "Rate limited",
+            Self::Overloaded => "Overloaded",
+            Self::TimedOut => "Timed out",
+        }
+    }
+}

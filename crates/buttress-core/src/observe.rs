@@ -1,0 +1,109 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::TimeLimit;
+
+/// Hears of what rarely happens to a layer: a state that moved, a limit that changed.
+///
+/// Implemented by whatever tells people: a log, a journal, a subscriber. Requests are not events;
+/// they are counted, and the counts are read.
+pub trait Observe: Send + Sync + 'static {
+    /// Takes note of `event`. Called without any lock held, on the thread that caused it; what
+    /// takes long belongs elsewhere.
+    fn observe(&self, event: &Event<'_>);
+}
+
+/// Something that happened to one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// The kind of layer: `timeout`, `sli`.
+    pub layer: &'static str,
+    /// The name that its user gave it.
+    pub name: &'a str,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What can happen to a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Somebody set new time limits; `None` for a clock that does not run.
+    Limits {
+        /// To the response head.
+        head: Option<TimeLimit>,
+        /// To the end of the body.
+        total: Option<TimeLimit>,
+        /// Between two frames of the body.
+        idle: Option<TimeLimit>,
+    },
+    /// Shadow mode was switched: on, the layer decides and counts but refuses nothing.
+    Shadow(bool),
+    /// A table of labels is full: what is new from now on is counted under `__other__`.
+    LabelsFull {
+        /// How many labels it holds.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limits { head, total, idle } => {
+                f.write_str("time limits set:")?;
+                for (clock, limit) in [("head", head), ("total", total), ("idle", idle)] {
+                    if let Some(limit) = limit {
+                        write!(f, " {clock} {:?}", limit.get())?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Shadow(true) => f.write_str("shadow mode on: counts, refuses nothing"),
+            Self::Shadow(false) => f.write_str("shadow mode off"),
+            Self::LabelsFull { capacity } => write!(
+                f,
+                "{capacity} routes known and no room for more: new ones count as __other__"
+            ),
+        }
+    }
+}
+
+/// Who hears of the events of one layer.
+#[derive(Default)]
+pub struct Observers {
+    /// So that a layer which nobody observes builds no event and takes no lock.
+    any: AtomicBool,
+    list: RwLock<Vec<Arc<dyn Observe>>>,
+}
+
+impl Observers {
+    /// Adds an observer, for good.
+    pub fn add(&self, observer: Arc<dyn Observe>) {
+        self.list.write().unwrap_or_else(PoisonError::into_inner).push(observer);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Tells every observer.
+    pub fn emit(&self, event: &Event<'_>) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        // Copied, because an observer may do what it likes, adding an observer included.
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for observer in list {
+            observer.observe(event);
+        }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_struct("Observers").field("count", &list.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+use std::{error::Error, pin::pin, time::Instant};
+
+use crate::{
+    BoxError, Case, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reason, Reject,
+    Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error,
+};
+
+/// The exchange of a service that speaks neither HTTP nor gRPC.
+///
+/// `Ok` is good, `Err` is bad, a refusal is a `BoxError`; a response has ended as soon as it is
+/// there. Say `.exchange(Plain)` for a service of your own types, or for a connector.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl<Req, Res, E: Into<BoxError>> Reject<Req, Res, E> for Plain {
+    type Error = BoxError;
+    type Context = ();
+
+    fn context(&self, _: &Req) {}
+
+    fn reject(&self, (): (), rejection: Rejection) -> Result<Res, BoxError> {
+        Err(rejection.into())
+    }
+
+    fn inner(&self, error: E) -> BoxError {
+        error.into()
+    }
+}
+
+impl<Req, Res, E: 'static> Judge<Req, Res, E> for Plain {
+    type Case = PlainCase;
+    type Response<W: Watch> = Res;
+
+    fn facts(&self, _: &Req) -> Facts {
+        FACTS
+    }
+
+    fn route<'a>(&self, _: &'a Req, _: Facts) -> Option<&'a str> {
+        None
+    }
+
+    fn deadline(&self, _: &Req, _: Facts, _: Option<&'static str>) -> Option<Remaining> {
+        None
+    }
+
+    fn forward(&self, _: &mut Req, _: Facts, _: &'static str, _: Instant, _: Instant) {}
+
+    fn open(&self, _: &Req, _: Facts) -> PlainCase {
+        PlainCase
+    }
+
+    fn head(&self, _: &mut PlainCase, _: &Res) {}
+
+    fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
+        as_error(error)
+    }
+
+    fn is_timeout(&self, _: Facts, _: &Result<Res, E>) -> bool {
+        false
+    }
+
+    fn wrap<W: Watch>(&self, _: Facts, response: Res, watch: W) -> Res {
+        pin!(watch).end(Finish::Complete { code: None });
+        response
+    }
+
+    fn pass<W: Watch>(&self, response: Res) -> Res {
+        response
+    }
+}
+
+/// A call of a [`Plain`] service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlainCase;
+
+const FACTS: Facts =
+    Facts { protocol: Protocol::Plain, method: Method::Other, status: None, code: None };
+
+impl Case for PlainCase {
+    fn facts(&self) -> Facts {
+        FACTS
+    }
+
+    fn end(&mut self, end: End<'_>, _: Timing) -> Judgement {
+        match end {
+            End::Complete { .. } => Judgement::new(Verdict::Good, Reason::Status),
+            End::Failed(error) => failed(error, |_| Verdict::Bad),
+            other => unjudged(other, Judgement::new(Verdict::Good, Reason::Status)),
+        }
+    }
+}
+
+/// Judges a call that failed before its head. A refusal is what `refused` makes of it.
+pub(crate) fn failed(
+    error: Option<&(dyn Error + 'static)>,
+    refused: impl FnOnce(&Rejection) -> Verdict,
+) -> Judgement {
+    match error.and_then(Rejection::find) {
+        Some(rejection) => Judgement::new(refused(rejection), Reason::Refused(rejection.kind())),
+        None => Judgement::new(Verdict::Bad, Reason::Failed),
+    }
+}
+
+/// Judges the ends at which no status is looked at. `head` is what the head said.
+pub(crate) fn unjudged(end: End<'_>, head: Judgement) -> Judgement {
+    let bad = |reason| Judgement::new(Verdict::Bad, reason);
+    match end {
+        // A head that is bad or excluded by itself stays so, however its body ends.
+        _ if head.verdict != Verdict::Good => head,
+        End::Complete { .. }
+        | End::Dropped { late: false, stage: Stage::InBody, side: Side::Client } => head,
+        End::Failed(_) => bad(Reason::Failed),
+        End::Panicked => bad(Reason::Panicked),
+        End::Broken(error) => match Rejection::find(error) {
+            Some(rejection) => bad(Reason::Refused(rejection.kind())),
+            None => bad(Reason::Broken),
+        },
+        End::Dropped { late: true, .. } => bad(Reason::Deadline),
+        End::Dropped { .. } => Judgement::new(Verdict::Excluded, Reason::Left),
+    }
+}

@@ -1,0 +1,99 @@
+//! reqwest's native request, response and error.
+//!
+//! reqwest keeps its body type to itself, so a watched body is boxed: one allocation of ours and
+//! one of reqwest's for each response. The `http` adapter of `buttress-layers` costs one less.
+
+use std::{error::Error, time::Instant};
+
+use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
+
+use crate::{
+    ClientError, Facts, Judge, Remaining, Watch, as_error,
+    http::{
+        Classified, Classify, HttpCase, RequestHead, ResponseHead, Watched,
+        judge::{deadline, forward, is_timeout},
+    },
+};
+
+impl ClientError for ::reqwest::Error {}
+
+impl<C: Classify> Judge<Request, Response, ::reqwest::Error> for Classified<C> {
+    type Case = HttpCase<C>;
+    type Response<W: Watch> = Response;
+
+    fn facts(&self, request: &Request) -> Facts {
+        head(request).facts()
+    }
+
+    fn route<'a>(&self, request: &'a Request, facts: Facts) -> Option<&'a str> {
+        self.0.route(head(request), facts)
+    }
+
+    fn deadline(
+        &self,
+        request: &Request,
+        facts: Facts,
+        header: Option<&'static str>,
+    ) -> Option<Remaining> {
+        deadline(request.headers(), None, facts, header)
+    }
+
+    fn forward(
+        &self,
+        request: &mut Request,
+        facts: Facts,
+        header: &'static str,
+        at: Instant,
+        now: Instant,
+    ) {
+        forward(request.headers_mut(), facts, header, at, now);
+    }
+
+    fn open(&self, request: &Request, facts: Facts) -> HttpCase<C> {
+        self.open(head(request), facts)
+    }
+
+    fn head(&self, case: &mut HttpCase<C>, response: &Response) {
+        case.head(response_head(response));
+    }
+
+    fn error<'a>(&self, error: &'a ::reqwest::Error) -> Option<&'a (dyn Error + 'static)> {
+        Some(error)
+    }
+
+    fn is_timeout(&self, facts: Facts, outcome: &Result<Response, ::reqwest::Error>) -> bool {
+        is_timeout(facts, outcome.as_ref().map(response_head).map_err(as_error))
+    }
+
+    fn wrap<W: Watch>(&self, facts: Facts, response: Response, watch: W) -> Response {
+        let url = response.url().clone();
+        let response: ::http::Response<Body> = response.into();
+        let response = Watched::around(facts, response, watch).map(Body::wrap);
+        // reqwest takes the address of the response from an extension that only it can make.
+        let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
+        let (mut head, body) = response.into_parts();
+        head.extensions.extend(std::mem::take(of_url.extensions_mut()));
+        ::http::Response::from_parts(head, body).into()
+    }
+
+    fn pass<W: Watch>(&self, response: Response) -> Response {
+        response
+    }
+}
+
+fn head(request: &Request) -> RequestHead<'_> {
+    RequestHead {
+        method: request.method(),
+        path: request.url().path(),
+        headers: request.headers(),
+        extensions: None,
+    }
+}
+
+fn response_head(response: &Response) -> ResponseHead<'_> {
+    ResponseHead {
+        status: response.status(),
+        headers: response.headers(),
+        extensions: response.extensions(),
+    }
+}

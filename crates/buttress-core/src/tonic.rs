@@ -1,0 +1,149 @@
+//! `tonic::Status`: as the source of every rejection, as an error, and as what a unary service
+//! of tonic's own types ends in.
+
+use std::{
+    error::Error,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use ::tonic::{Request, Response, Status, TimeoutExpired, metadata::MetadataValue};
+
+use crate::{
+    Auto, Case, Code, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reject, Rejection,
+    Remaining, Timing, Watch,
+    errors::chain,
+    http::{Classified, StatusRules},
+};
+
+/// A rejection's `Status`, made when somebody first looks for it.
+///
+/// tonic gives an error the code of the first `Status` in its chain, and `Unknown` without one.
+#[derive(Debug, Default)]
+pub(crate) struct StatusSlot(OnceLock<Status>);
+
+impl StatusSlot {
+    #[expect(clippy::unnecessary_wraps, reason = "without tonic there is none")]
+    pub(crate) fn source(&self, rejection: &Rejection) -> Option<&(dyn Error + 'static)> {
+        Some(self.0.get_or_init(|| status(rejection)))
+    }
+}
+
+fn status(rejection: &Rejection) -> Status {
+    let code = ::tonic::Code::from(i32::from(rejection.grpc_code().number()));
+    let mut status = Status::new(code, rejection.to_string());
+    if let Some(millis) = rejection.pushback_millis() {
+        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(millis));
+    }
+    status
+}
+
+/// Whether tonic gave up on a deadline. It calls that `Cancelled`.
+pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(<dyn Error>::is::<TimeoutExpired>)
+}
+
+/// A service whose error is a `Status` keeps it.
+impl<Req, Res> Reject<Req, Res, Status> for Auto {
+    type Error = Status;
+    type Context = ();
+
+    fn context(&self, _: &Req) {}
+
+    fn reject(&self, (): (), rejection: Rejection) -> Result<Res, Status> {
+        let mut refused = status(&rejection);
+        refused.set_source(Arc::new(rejection));
+        Err(refused)
+    }
+
+    fn inner(&self, error: Status) -> Status {
+        error
+    }
+}
+
+impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
+    type Case = StatusCase;
+    type Response<W: Watch> = Response<U>;
+
+    fn facts(&self, _: &Request<T>) -> Facts {
+        Facts { protocol: Protocol::Grpc, method: Method::Post, status: None, code: None }
+    }
+
+    fn route<'a>(&self, request: &'a Request<T>, _: Facts) -> Option<&'a str> {
+        request.extensions().get().map(crate::Route::as_str)
+    }
+
+    fn deadline(
+        &self,
+        request: &Request<T>,
+        _: Facts,
+        header: Option<&'static str>,
+    ) -> Option<Remaining> {
+        let _ = header;
+        if let Some(crate::Deadline(at)) = request.extensions().get() {
+            return Some(Remaining::Until(*at));
+        }
+        let value = request.metadata().get("grpc-timeout")?;
+        crate::parse_grpc_timeout(value.as_encoded_bytes()).map(Remaining::For)
+    }
+
+    fn forward(
+        &self,
+        request: &mut Request<T>,
+        _: Facts,
+        _: &'static str,
+        deadline: Instant,
+        now: Instant,
+    ) {
+        request.set_timeout(deadline.saturating_duration_since(now));
+        request.extensions_mut().insert(crate::Deadline(deadline));
+    }
+
+    fn open(&self, _: &Request<T>, facts: Facts) -> StatusCase {
+        StatusCase(facts)
+    }
+
+    fn head(&self, case: &mut StatusCase, _: &Response<U>) {
+        case.0.code = Some(Code::Ok);
+    }
+
+    fn error<'a>(&self, error: &'a Status) -> Option<&'a (dyn Error + 'static)> {
+        Some(error)
+    }
+
+    fn is_timeout(&self, _: Facts, outcome: &Result<Response<U>, Status>) -> bool {
+        outcome.as_ref().is_err_and(|status| is_timeout(status))
+    }
+
+    fn wrap<W: Watch>(&self, _: Facts, response: Response<U>, watch: W) -> Response<U> {
+        pin!(watch).end(Finish::Complete { code: Some(Code::Ok) });
+        response
+    }
+
+    fn pass<W: Watch>(&self, response: Response<U>) -> Response<U> {
+        response
+    }
+}
+
+/// A call that ends in a `Status` or in tonic's `Response`.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusCase(Facts);
+
+impl Case for StatusCase {
+    fn facts(&self) -> Facts {
+        self.0
+    }
+
+    fn end(&mut self, end: End<'_>, _: Timing) -> Judgement {
+        if let End::Failed(Some(error)) = end
+            && Rejection::find(error).is_none()
+            && let Some(status) = error.downcast_ref::<Status>()
+        {
+            let number = u32::try_from(i32::from(status.code())).unwrap_or(2);
+            self.0.code = Some(Code::from_number(number));
+            return StatusRules::DEFAULT.of_code(self.0.code);
+        }
+        StatusRules::DEFAULT.judge(self.0, None, end)
+    }
+}

@@ -1,0 +1,3 @@
+//! The error of tonic's channel.
+
+impl crate::ClientError for ::tonic::transport::Error {}

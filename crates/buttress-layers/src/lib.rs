@@ -1,0 +1,12 @@
+//! The Tower layers of buttress: they wait and share, `buttress-core` decides.
+//!
+//! Each layer is a module, and each module is the same files: the manual, the layer, its service,
+//! the response future and what is kept with a body. Most users name the `buttress` crate, which
+//! re-exports what is here.
+
+mod clock;
+pub mod sli;
+pub mod timeout;
+
+#[cfg(feature = "reqwest")]
+pub mod reqwest;

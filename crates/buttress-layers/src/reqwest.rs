@@ -1,0 +1,111 @@
+//! Makes a [`reqwest::Client`] an ordinary service of `http` requests.
+//!
+//! reqwest is a Tower service of its own request type, and every layer of buttress stacks on it
+//! as it is. Layers of other crates want `http` requests, and so do extensions: a
+//! [`Route`](buttress_core::Route) or a deadline travels in an `http` request but not in reqwest's.
+//!
+//! # Example
+//!
+//! ```
+//! # use buttress_core::{BoxError, TimeLimit};
+//! use buttress_layers::{reqwest::HttpClient, sli::SliLayer, timeout::TimeoutLayer};
+//! use http::Request;
+//! use reqwest::Body;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! // reqwest sends a request again by itself when a server refused the stream. Once a retry
+//! // layer with a budget stands around it, that is to be switched off.
+//! let client = reqwest::Client::builder().retry(reqwest::retry::never()).build().unwrap();
+//! let mut service = ServiceBuilder::new()
+//!     .layer(SliLayer::client("catalogue"))
+//!     .layer(TimeoutLayer::new("catalogue", TimeLimit::from_secs(2)).propagate())
+//!     .service(HttpClient::new(client));
+//!
+//! let nobody_listens = Request::get("http://127.0.0.1:1/").body(Body::default()).unwrap();
+//! let error: BoxError = service.ready().await.unwrap().call(nobody_listens).await.unwrap_err();
+//! assert!(error.downcast_ref::<reqwest::Error>().is_some_and(|error| error.is_connect()));
+//! # }
+//! ```
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use pin_project::pin_project;
+use reqwest::{Body, Client, Error};
+use tower_service::Service;
+
+/// A [`reqwest::Client`] as a service of `http::Request<reqwest::Body>`.
+///
+/// Not of any body that reqwest could take: with a choice, `service.ready()` cannot tell which is
+/// meant. See the [module docs](self) for an example.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: Client,
+}
+
+impl HttpClient {
+    /// Adapts `client`.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+impl Service<Request<Body>> for HttpClient {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.client.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let state = match reqwest::Request::try_from(request) {
+            Ok(request) => State::Sent(self.client.call(request)),
+            Err(error) => State::Unfit(Some(error)),
+        };
+        ResponseFuture { state }
+    }
+}
+
+/// The response of an [`HttpClient`].
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture {
+    #[pin]
+    state: State,
+}
+
+#[pin_project(project = StateProj)]
+enum State {
+    Sent(#[pin] <Client as Service<reqwest::Request>>::Future),
+    /// The URI is none that reqwest can call.
+    Unfit(Option<Error>),
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Sent(response) => response.poll(cx).map_ok(Into::into),
+            StateProj::Unfit(error) => {
+                Poll::Ready(Err(error.take().expect("polled after completion")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

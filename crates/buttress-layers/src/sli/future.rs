@@ -1,0 +1,71 @@
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use buttress_core::{Case, End, Judge, Watch, clock, guarded};
+use pin_project::pin_project;
+
+use super::Recording;
+use crate::clock::read;
+
+/// The response of an [`Sli`](super::Sli) service.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<F, X, C: Case, Request> {
+    #[pin]
+    inner: F,
+    recording: Option<Recording<C>>,
+    exchange: X,
+    request: PhantomData<fn(Request)>,
+}
+
+impl<F, X, C: Case, Request> ResponseFuture<F, X, C, Request> {
+    pub(super) fn new(inner: F, recording: Recording<C>, exchange: X) -> Self {
+        Self { inner, recording: Some(recording), exchange, request: PhantomData }
+    }
+}
+
+impl<F, X, Request, Response, Error> Future for ResponseFuture<F, X, X::Case, Request>
+where
+    F: Future<Output = Result<Response, Error>>,
+    X: Judge<Request, Response, Error>,
+{
+    type Output = Result<X::Response<Recording<X::Case>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let recording = this.recording.as_mut().expect("polled after completion");
+        let _scope = clock::poll(recording.is_nested());
+
+        let outcome =
+            ready!(guarded(|| this.inner.poll(cx), || recording.end(End::Panicked, read()),));
+        let now = clock::ready(read);
+        let mut recording = this.recording.take().expect("it was there");
+        Poll::Ready(match outcome {
+            Err(error) => {
+                recording.end(End::Failed(this.exchange.error(&error)), now);
+                Err(error)
+            }
+            Ok(response) => {
+                this.exchange.head(recording.case(), &response);
+                let facts = recording.head_came(now);
+                Ok(this.exchange.wrap(facts, response, recording))
+            }
+        })
+    }
+}
+
+impl<F, X: fmt::Debug, C: Case + fmt::Debug, Request> fmt::Debug
+    for ResponseFuture<F, X, C, Request>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("recording", &self.recording)
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,83 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use buttress_core::{Finish, Lease, Rejection, Watch};
+use pin_project::pin_project;
+use tokio::time::Sleep;
+
+use super::{
+    Clock,
+    future::{Call, sleep},
+    handle::State,
+    limits::Due,
+};
+use crate::clock::read;
+
+/// Cuts off a body that takes too long.
+#[pin_project]
+#[derive(Debug)]
+pub struct Cut {
+    #[pin]
+    timer: Option<Sleep>,
+    total: Option<Due>,
+    idle: Option<Duration>,
+    /// Since when the body has kept us waiting. The caller who does not ask is not waiting, so
+    /// a slow reader never makes a body idle.
+    waiting_since: Option<Instant>,
+    state: Lease<State>,
+    nested: bool,
+}
+
+impl Cut {
+    pub(super) fn new(call: Call) -> Self {
+        let Call { total, idle, state, nested, .. } = call;
+        Self { timer: None, total, idle, waiting_since: None, state, nested }
+    }
+}
+
+impl Watch for Cut {
+    fn is_nested(&self) -> bool {
+        self.nested
+    }
+
+    fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
+        let mut this = self.project();
+        *this.waiting_since = match (waiting, *this.idle) {
+            (true, Some(_)) => Some(this.waiting_since.unwrap_or_else(read)),
+            _ => None,
+        };
+        loop {
+            let since = this.waiting_since.zip(*this.idle);
+            let idle = since.map(|(since, idle)| Due { at: since + idle, clock: Clock::Idle });
+            let Some(due) = Due::sooner(*this.total, idle) else { return Poll::Pending };
+
+            let mut timer = sleep(this.timer.as_mut(), due.at);
+            if due.at < timer.deadline().into_std() {
+                timer.as_mut().reset(due.at.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // Set for a wait that is over: later is not now.
+            if timer.deadline().into_std() < due.at {
+                timer.reset(due.at.into());
+                continue;
+            }
+            match due.clock {
+                Clock::Idle => *this.idle = None,
+                _ => *this.total = None,
+            }
+            this.timer.set(None);
+            if let Some(rejection) = this.state.expire(due.clock) {
+                return Poll::Ready(rejection);
+            }
+            // In shadow mode the other clock may be running still.
+        }
+    }
+
+    fn end(self: Pin<&mut Self>, _: Finish<'_>) {}
+}

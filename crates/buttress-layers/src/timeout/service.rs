@@ -1,0 +1,142 @@
+use std::{
+    mem,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use buttress_core::{Auto, Facts, Judge, Reject, Remaining, Shared, TimeLimit, clock};
+use tower_service::Service;
+
+use super::{Clock, Cut, ResponseFuture, future::Call, handle::State, limits::Due};
+use crate::clock::read;
+
+/// Refuses requests whose response takes too long.
+///
+/// See the [module docs](super) for an example.
+#[derive(Debug)]
+pub struct Timeout<S, X = Auto> {
+    inner: S,
+    /// Whether `inner` was ready when last polled, and has not been called since.
+    ready: bool,
+    state: Shared<State>,
+    propagate: Option<&'static str>,
+    exchange: X,
+}
+
+impl<S, X> Timeout<S, X> {
+    pub(super) fn new(
+        inner: S,
+        state: Shared<State>,
+        propagate: Option<&'static str>,
+        exchange: X,
+    ) -> Self {
+        Self { inner, ready: false, state, propagate, exchange }
+    }
+
+    /// The sooner of our own total limit and what the caller allows; `Err` if that has passed.
+    fn total<Req, Res, Err>(
+        &self,
+        request: &Req,
+        facts: Facts,
+        now: Instant,
+        total: Option<Due>,
+    ) -> Result<Option<Due>, ()>
+    where
+        X: Judge<Req, Res, Err>,
+    {
+        let Some(header) = self.propagate else { return Ok(total) };
+        let Some(remaining) = self.exchange.deadline(request, facts, Some(header)) else {
+            return Ok(total);
+        };
+        let remaining = match remaining {
+            // Tokio's timer rounds up to whole milliseconds, so half of one earlier falls on the
+            // tick of the caller's own timer or just before it: our answer says what happened,
+            // where theirs would say `Cancelled`.
+            Remaining::For(left) => Remaining::For(left.checked_sub(HALF_A_TICK).unwrap_or(left)),
+            Remaining::Until(at) => Remaining::Until(at),
+        };
+        let Some(at) = remaining.ends(now) else { return Ok(total) };
+        if at <= now {
+            return Err(());
+        }
+        Ok(Due::sooner(total, Some(Due { at, clock: Clock::Deadline })))
+    }
+}
+
+const HALF_A_TICK: Duration = Duration::from_micros(500);
+
+impl<S: Clone, X: Clone> Clone for Timeout<S, X> {
+    fn clone(&self) -> Self {
+        // A clone is never ready.
+        Self::new(self.inner.clone(), self.state.clone(), self.propagate, self.exchange.clone())
+    }
+}
+
+impl<S, X, Request> Service<Request> for Timeout<S, X>
+where
+    S: Service<Request> + Clone,
+    X: Judge<Request, S::Response, S::Error>
+        + Reject<Request, <X as Judge<Request, S::Response, S::Error>>::Response<Cut>, S::Error>,
+{
+    type Response = <X as Judge<Request, S::Response, S::Error>>::Response<Cut>;
+    type Error = <X as Reject<Request, Self::Response, S::Error>>::Error;
+    type Future = ResponseFuture<
+        S,
+        S::Future,
+        X,
+        Request,
+        <X as Reject<Request, Self::Response, S::Error>>::Context,
+        Result<Self::Response, Self::Error>,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if !self.ready {
+            self.ready = match self.inner.poll_ready(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.exchange.inner(error))),
+                // Waited for in the future, where the clock runs.
+                Poll::Pending => false,
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let entered = clock::enter(read);
+        let now = entered.now();
+        let facts = self.exchange.facts(&request);
+        let limits = self.state.limits.read();
+
+        let own = Due::after(now, limits.of_total(), Clock::Total);
+        let total = match self.total::<_, S::Response, S::Error>(&request, facts, now, own) {
+            Ok(total) => total,
+            Err(()) => match self.state.refuse() {
+                Some(rejection) => {
+                    let context = self.exchange.context(&request);
+                    let answer = self.exchange.reject(context, rejection);
+                    return ResponseFuture::refused(answer, self.exchange.clone());
+                }
+                None => own,
+            },
+        };
+        let context = self.exchange.context(&request);
+        let call = Call {
+            head: Due::sooner(total, Due::after(now, limits.of_head(), Clock::Head)),
+            total,
+            idle: limits.of_idle().map(TimeLimit::get),
+            facts,
+            forward: self.propagate,
+            state: self.state.lease(),
+            nested: entered.is_nested(),
+        };
+        if mem::take(&mut self.ready) {
+            call.forward::<X, Request, S::Response, S::Error>(&self.exchange, &mut request, now);
+            let inner = self.inner.call(request);
+            return ResponseFuture::running(inner, call, context, self.exchange.clone());
+        }
+        // The instance that was polled holds our place in whatever queue it waits in.
+        let clone = self.inner.clone();
+        let polled = mem::replace(&mut self.inner, clone);
+        ResponseFuture::waiting(polled, request, call, context, self.exchange.clone())
+    }
+}

@@ -1,0 +1,1 @@
+//! How it all hangs together, and why.

@@ -1,0 +1,59 @@
+//! Tower layers that keep a service up, and the objectives that tell whether it is.
+//!
+//! Write `.layer(..)` on an axum router, a tonic server or channel, a hyper client or a reqwest
+//! client: each gets the answer that its own world expects. A refused HTTP caller gets a status
+//! and `Retry-After`, a refused gRPC caller a status in trailers, a client an error in which the
+//! one [`Rejection`] is found.
+//!
+//! | layer | what it does |
+//! |---|---|
+//! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
+//! | [`sli`] | records good, bad and excluded at the end of the body, per route |
+//!
+//! What they count is published by [`telemetry`]. The [`guide`] tells how it all hangs together,
+//! and why.
+//!
+//! # Example
+//!
+//! ```
+//! use axum::{Router, body::Body, http::Request, routing::get};
+//! use buttress::{Kind, Rejection, TimeLimit, sli::SliLayer, timeout::TimeoutLayer};
+//! use tower::ServiceExt;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let sli = SliLayer::server("shop");
+//! let counts = sli.handle();
+//! let app: Router = Router::new()
+//!     .route("/report", get(|| std::future::pending::<&'static str>()))
+//!     .layer(TimeoutLayer::new("shop", TimeLimit::from_secs(2)))
+//!     .layer(sli);
+//!
+//! let response = app.oneshot(Request::get("/report").body(Body::empty()).unwrap()).await.unwrap();
+//!
+//! assert_eq!(response.status(), 504);
+//! assert_eq!(Rejection::of_response(&response).map(Rejection::kind), Some(Kind::TimedOut));
+//! drop(response);
+//! assert_eq!(counts.counts().bad, 1);
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `axum` (on by default: route templates), `tonic` (a `Status` of the right code behind every
+//! refusal), `tonic-transport` (channels), `hyper-util`, `reqwest`, `metrics` (on by default:
+//! [`telemetry`]). A feature brings a dependency and changes nothing else.
+
+pub mod guide;
+
+pub use buttress_core::{
+    Auto, BoxError, Change, ClientError, Code, Custom, Deadline, End, Event, Facts, Judge,
+    Judgement, Kind, Method, Observe, Plain, Protocol, Raise, Random, Rate, Ratio, Reason, Reject,
+    Rejection, Route, Side, Stage, TimeLimit, TimeLimitError, Timing, Typed, Verdict, With, cells,
+    http,
+};
+#[cfg(feature = "reqwest")]
+pub use buttress_layers::reqwest;
+pub use buttress_layers::{sli, timeout};
+#[cfg(feature = "metrics")]
+pub use buttress_metrics as telemetry;
