@@ -5,9 +5,10 @@ use std::error::Error;
 use crate::Rejection;
 
 #[derive(Debug, Default)]
-pub(crate) struct StatusSlot;
+pub(crate) struct StatusSlot(());
 
 impl StatusSlot {
+    #[expect(clippy::unused_self, reason = "with tonic there is something in it")]
     pub(crate) fn source(&self, _: &Rejection) -> Option<&(dyn Error + 'static)> {
         None
     }

@@ -91,10 +91,10 @@ impl SliHandle {
         self.state.is_last()
     }
 
-    /// Whether both are handles of one layer.
+    /// What tells this layer from any other that lives at the same time.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.state.is_same(&other.state)
+    pub fn id(&self) -> usize {
+        self.state.id()
     }
 }
 

@@ -1,0 +1,80 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use buttress_core::{Change, Event, Observe};
+
+/// What happened to the watched layers, the newest last. Bounded: the oldest make room.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Mutex<VecDeque<Entry>>,
+}
+
+/// Something that happened to a layer.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When, by tokio's clock.
+    pub at: Instant,
+    /// The kind of layer.
+    pub layer: &'static str,
+    /// The layer's name.
+    pub name: Arc<str>,
+    /// What happened.
+    pub change: Change,
+}
+
+impl Journal {
+    /// How many entries are kept: a busy day of transitions, in well under a megabyte.
+    pub const CAPACITY: usize = 1024;
+
+    /// The entries, the oldest first.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn push(&self, entry: Entry) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() == Self::CAPACITY {
+            entries.pop_front();
+        }
+        entries.push_back(entry);
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.layer, self.name, self.change)
+    }
+}
+
+impl Observe for Journal {
+    fn observe(&self, event: &Event<'_>) {
+        let Event { layer, name, change } = *event;
+        tracing::info!(target: "buttress", layer, name, "{change}");
+        let at = tokio::time::Instant::now().into_std();
+        self.push(Entry { at, layer, name: name.into(), change });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_make_room() {
+        let journal = Journal::default();
+
+        for capacity in 0..=Journal::CAPACITY {
+            let change = Change::LabelsFull { capacity };
+            journal.observe(&Event { layer: "sli", name: "s", change });
+        }
+
+        let entries = journal.entries();
+        assert_eq!(entries.len(), Journal::CAPACITY);
+        assert_eq!(entries[0].change, Change::LabelsFull { capacity: 1 });
+    }
+}

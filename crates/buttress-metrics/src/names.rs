@@ -1,0 +1,101 @@
+//! Every series that we publish: its name, its unit, its words.
+
+use buttress_core::cells::{BOUNDS, BUCKETS};
+use metrics::Unit;
+
+/// The upper bounds of the duration buckets, in seconds, for an exporter's configuration.
+///
+/// ```
+/// assert_eq!(buttress_metrics::BUCKET_BOUNDS[0], 0.005);
+/// ```
+pub const BUCKET_BOUNDS: [f64; BUCKETS - 1] = bounds();
+
+const fn bounds() -> [f64; BUCKETS - 1] {
+    let mut seconds = [0.0; BUCKETS - 1];
+    let mut index = 0;
+    while index < seconds.len() {
+        seconds[index] = BOUNDS[index].as_secs_f64();
+        index += 1;
+    }
+    seconds
+}
+
+/// A series with all that a reader of the exporter's page should know.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) unit: Unit,
+    pub(crate) help: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! names {
+    ($($constant:ident: $kind:ident $name:literal $unit:ident $help:literal;)*) => {
+        $(pub(crate) const $constant: &Described = &Described {
+            name: $name, kind: Kind::$kind, unit: Unit::$unit, help: $help,
+        };)*
+        pub(crate) const ALL: &[&Described] = &[$($constant),*];
+    };
+}
+
+names! {
+    SLI_REQUESTS: Counter "buttress_sli_requests_total" Count
+        "Calls that ended, by outcome: good, bad or excluded.";
+    SLI_REASONS: Counter "buttress_sli_reasons_total" Count
+        "Calls that ended bad or excluded, by reason.";
+    SLI_ROUTES: Counter "buttress_sli_route_requests_total" Count
+        "Calls that ended, by route template and outcome.";
+    SLI_IN_FLIGHT: Gauge "buttress_sli_in_flight_requests" Count
+        "Calls under way: started, and not at the end of the response.";
+    TIMEOUT_EXPIRED: Counter "buttress_timeout_expired_requests_total" Count
+        "Requests that ran out of time, by clock.";
+    TIMEOUT_REFUSED: Counter "buttress_timeout_refused_requests_total" Count
+        "Requests refused before they started, because their deadline had passed.";
+    TIMEOUT_LIMIT: Gauge "buttress_timeout_limit_seconds" Seconds
+        "The time limits in force, by clock.";
+    TIMEOUT_SHADOW: Gauge "buttress_timeout_shadow" Count
+        "1 while the layer decides and counts but refuses nothing.";
+    PLAIN_DURATION: Histogram "buttress_sli_call_duration_seconds" Seconds
+        "Duration of calls that are neither HTTP nor gRPC.";
+    HTTP_SERVER: Histogram "http_server_request_duration_seconds" Seconds
+        "Duration of HTTP server requests, to the end of the response.";
+    HTTP_CLIENT: Histogram "http_client_request_duration_seconds" Seconds
+        "Duration of HTTP client requests, to the end of the response.";
+    RPC_SERVER: Histogram "rpc_server_call_duration_seconds" Seconds
+        "Duration of inbound remote procedure calls, to the end of the response.";
+    RPC_CLIENT: Histogram "rpc_client_call_duration_seconds" Seconds
+        "Duration of outbound remote procedure calls, to the end of the response.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_and_say_what_they_are() {
+        let distinct: HashSet<_> = ALL.iter().map(|name| name.name).collect();
+
+        assert_eq!(distinct.len(), ALL.len());
+        for Described { name, kind, .. } in ALL {
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(*kind != Kind::Histogram || name.ends_with("_duration_seconds"), "{name}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_cells() {
+        let expected =
+            [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+        assert_eq!(BUCKET_BOUNDS.map(f64::to_bits), expected.map(f64::to_bits));
+    }
+}

@@ -1,0 +1,4 @@
+//! How each layer's handle becomes series: one module per layer.
+
+mod sli;
+mod timeout;

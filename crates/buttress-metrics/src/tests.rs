@@ -1,0 +1,268 @@
+//! From a layer to what a scraper reads.
+
+use std::{
+    convert::Infallible,
+    future::{pending, ready},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use buttress_core::{Change, Event, Observe, TimeLimit};
+use buttress_layers::{
+    sli::SliLayer,
+    timeout::{Limits, TimeoutLayer},
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use metrics::{set_default_local_recorder, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use tower::{Layer, ServiceExt, service_fn};
+
+use super::*;
+
+fn exporter() -> PrometheusRecorder {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &BUCKET_BOUNDS)
+        .expect("there are buckets")
+        .build_recorder()
+}
+
+/// What a scraper reads after one more tick.
+fn scrape(telemetry: &Telemetry, exporter: &PrometheusRecorder) -> String {
+    with_local_recorder(exporter, || telemetry.tick());
+    exporter.handle().render()
+}
+
+/// The value of a series, written as the page writes it.
+fn value(page: &str, series: &str) -> Option<f64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|value| value.parse().expect("a number"))
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(path).body(()).unwrap()
+}
+
+/// Answers through `layer` after `millis`, as long as a body takes.
+async fn answer(layer: &SliLayer, request: Request<()>, status: u16, millis: u64) {
+    let service = service_fn(move |_: Request<()>| async move {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        let body = Full::new(Bytes::from_static(b"body"));
+        Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
+    });
+    let response = layer.layer(service).oneshot(request).await.unwrap();
+    response.into_body().collect().await.unwrap();
+}
+
+#[test]
+fn every_series_of_a_layer_is_there_at_zero_from_the_moment_it_is_watched() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+
+    with_local_recorder(&exporter, || {
+        telemetry.watch(SliLayer::server("shop").routes(["/a"]).handle());
+        telemetry.watch(TimeoutLayer::new("shop", TimeLimit::from_secs(2)).handle());
+    });
+
+    let page = exporter.handle().render();
+    for outcome in ["good", "bad", "excluded"] {
+        let all = format!(
+            r#"buttress_sli_requests_total{{sli="shop",side="server",outcome="{outcome}"}}"#
+        );
+        let route = format!(
+            r#"buttress_sli_route_requests_total{{sli="shop",side="server",route="/a",outcome="{outcome}"}}"#
+        );
+        assert_eq!(value(&page, &all), Some(0.0), "{page}");
+        assert_eq!(value(&page, &route), Some(0.0), "{page}");
+    }
+    for clock in ["head", "total", "idle", "deadline"] {
+        let expired =
+            format!(r#"buttress_timeout_expired_requests_total{{timeout="shop",clock="{clock}"}}"#);
+        assert_eq!(value(&page, &expired), Some(0.0), "{page}");
+    }
+    let limit = r#"buttress_timeout_limit_seconds{timeout="shop",clock="total"}"#;
+    assert_eq!(value(&page, limit), Some(2.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn durations_arrive_in_their_buckets_with_an_exact_sum() {
+    let (exporter, telemetry, layer) = (exporter(), Telemetry::new(), SliLayer::server("shop"));
+    telemetry.watch(layer.handle());
+
+    for millis in [3, 5, 6, 300, 11_000] {
+        answer(&layer, get("/"), 200, millis).await;
+        scrape(&telemetry, &exporter);
+    }
+    answer(&layer, get("/"), 503, 20).await;
+    let page = scrape(&telemetry, &exporter);
+
+    let labels = r#"sli="shop",http_route="",http_request_method="GET",http_response_status_code="200",error_type="""#;
+    let of = |suffix: &str| {
+        value(&page, &format!("http_server_request_duration_seconds{suffix}")).unwrap_or(-1.0)
+    };
+    assert_eq!(of(&format!("_bucket{{{labels},le=\"0.005\"}}")), 2.0, "{page}");
+    assert_eq!(of(&format!("_bucket{{{labels},le=\"0.01\"}}")), 3.0);
+    assert_eq!(of(&format!("_bucket{{{labels},le=\"0.25\"}}")), 3.0);
+    assert_eq!(of(&format!("_bucket{{{labels},le=\"0.5\"}}")), 4.0);
+    assert_eq!(of(&format!("_bucket{{{labels},le=\"10\"}}")), 4.0);
+    assert_eq!(of(&format!("_bucket{{{labels},le=\"+Inf\"}}")), 5.0);
+    assert!((of(&format!("_sum{{{labels}}}")) - 11.314).abs() < 1e-9);
+    assert!(page.contains(r#"http_response_status_code="503",error_type="503""#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_that_an_exporter_dropped_comes_back_whole() {
+    let (telemetry, layer) = (Telemetry::new(), SliLayer::server("shop"));
+    telemetry.watch(layer.handle());
+    let good = r#"buttress_sli_requests_total{sli="shop",side="server",outcome="good"}"#;
+
+    answer(&layer, get("/"), 200, 1).await;
+    assert_eq!(value(&scrape(&telemetry, &exporter()), good), Some(1.0));
+    answer(&layer, get("/"), 200, 1).await;
+    // An exporter that knows nothing of the series is one that has dropped it.
+    assert_eq!(value(&scrape(&telemetry, &exporter()), good), Some(2.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_before_there_was_an_exporter_is_not_lost() {
+    let (telemetry, layer) = (Telemetry::new(), SliLayer::server("shop"));
+    telemetry.watch(layer.handle());
+    answer(&layer, get("/"), 200, 1).await;
+    telemetry.tick();
+
+    let page = scrape(&telemetry, &exporter());
+
+    let count = r#"http_server_request_duration_seconds_count{sli="shop",http_route="",http_request_method="GET",http_response_status_code="200",error_type=""}"#;
+    assert_eq!(value(&page, count), Some(1.0), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_counted_that_was_built_anew_is_kept_and_added() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let good = r#"buttress_sli_requests_total{sli="shop",side="server",outcome="good"}"#;
+    let count = r#"http_server_request_duration_seconds_count{sli="shop",http_route="",http_request_method="GET",http_response_status_code="200",error_type=""}"#;
+
+    for calls in 1..=3 {
+        let layer = SliLayer::server("shop");
+        telemetry.watch(layer.handle());
+        for _ in 0..10 {
+            answer(&layer, get("/"), 200, 1).await;
+        }
+        if calls == 2 {
+            scrape(&telemetry, &exporter);
+        }
+    }
+    let page = scrape(&telemetry, &exporter);
+
+    assert_eq!(value(&page, good), Some(30.0));
+    assert_eq!(value(&page, count), Some(30.0));
+    assert_eq!(value(&scrape(&telemetry, &exporter), good), Some(30.0));
+    assert!(format!("{telemetry:?}").contains("sources: 0"), "{telemetry:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_under_way_show_and_are_gone_when_cancelled() {
+    let (exporter, telemetry, layer) = (exporter(), Telemetry::new(), SliLayer::server("shop"));
+    telemetry.watch(layer.handle());
+    let in_flight = r#"buttress_sli_in_flight_requests{sli="shop",side="server"}"#;
+    let hanging = layer
+        .layer(service_fn(|_: Request<()>| pending::<Result<Response<Full<Bytes>>, Infallible>>()));
+
+    let calls: Vec<_> = (0..5).map(|_| hanging.clone().oneshot(get("/"))).map(Box::pin).collect();
+    let mut calls: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+    tokio::task::yield_now().await;
+    assert_eq!(value(&scrape(&telemetry, &exporter), in_flight), Some(5.0));
+    for call in calls.drain(..) {
+        call.abort();
+        assert!(call.await.is_err());
+    }
+
+    let page = scrape(&telemetry, &exporter);
+    assert_eq!(value(&page, in_flight), Some(0.0));
+    let left =
+        r#"buttress_sli_reasons_total{sli="shop",side="server",outcome="excluded",reason="left"}"#;
+    assert_eq!(value(&page, left), Some(5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn watching_twice_counts_once() {
+    let (exporter, telemetry, layer) = (exporter(), Telemetry::new(), SliLayer::client("shop"));
+    telemetry.watch(layer.handle());
+    telemetry.clone().watch(layer.handle());
+
+    answer(&layer, get("/"), 200, 1).await;
+
+    let good = r#"buttress_sli_requests_total{sli="shop",side="client",outcome="good"}"#;
+    assert_eq!(value(&scrape(&telemetry, &exporter), good), Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_telemetry_that_runs_ticks_once_a_second() {
+    let exporter = exporter();
+    let _local = set_default_local_recorder(&exporter);
+    let (telemetry, layer) = (Telemetry::new(), SliLayer::server("shop"));
+    telemetry.watch(layer.handle());
+    let running = tokio::spawn(telemetry.run());
+    let good = r#"buttress_sli_requests_total{sli="shop",side="server",outcome="good"}"#;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+
+    answer(&layer, get("/"), 200, 1).await;
+    assert_eq!(value(&exporter.handle().render(), good), Some(0.0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    assert_eq!(value(&exporter.handle().render(), good), Some(1.0));
+    running.abort();
+}
+
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Observe for Heard {
+    fn observe(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(format!("{} {}", event.name, event.change));
+    }
+}
+
+#[test]
+fn changes_reach_subscribers_and_the_journal_once() {
+    let (telemetry, heard) = (Telemetry::new(), Heard::default());
+    let (early, late) = (handle("early"), handle("late"));
+    telemetry.watch(early.clone());
+    telemetry.subscribe(heard.clone());
+    telemetry.watch(late.clone());
+
+    early.set_limits(Limits::total(TimeLimit::from_secs(1)));
+    late.set_shadow(true);
+    late.set_shadow(true);
+
+    let expected =
+        ["early time limits set: total 1s", "late shadow mode on: counts, refuses nothing"];
+    assert_eq!(*heard.0.lock().unwrap(), expected);
+    let changes: Vec<_> = telemetry.journal().entries().iter().map(|entry| entry.change).collect();
+    assert_eq!(changes.len(), 2);
+    assert_eq!(changes[1], Change::Shadow(true));
+}
+
+fn handle(name: &str) -> buttress_layers::timeout::TimeoutHandle {
+    TimeoutLayer::new(name, TimeLimit::from_secs(2)).handle()
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_calls_have_names_of_their_own_and_the_label_can_be_chosen() {
+    let (exporter, layer) = (exporter(), SliLayer::server("shop"));
+    let telemetry = Telemetry::new().rpc_status_label("rpc_status_code");
+    telemetry.watch(layer.handle());
+    let service = layer.layer(service_fn(|_: Request<()>| {
+        let body = Full::new(Bytes::new());
+        ready(Ok::<_, Infallible>(
+            Response::builder().header("grpc-status", "14").body(body).unwrap(),
+        ))
+    }));
+    let request = Request::post("/shop.Shop/Buy").header("content-type", "application/grpc");
+
+    service.oneshot(request.body(()).unwrap()).await.unwrap();
+
+    let count = r#"rpc_server_call_duration_seconds_count{sli="shop",rpc_system_name="grpc",rpc_method="shop.Shop/Buy",rpc_status_code="UNAVAILABLE",error_type="UNAVAILABLE"}"#;
+    let page = scrape(&telemetry, &exporter);
+    assert_eq!(value(&page, count), Some(1.0), "{page}");
+}
