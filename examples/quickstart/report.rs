@@ -1,0 +1,153 @@
+//! What callers got before, during and after the bad spell.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use buttress::{
+    Reason, Verdict,
+    sli::{Record, Sink, SliHandle},
+};
+use hdrhistogram::Histogram;
+
+/// Records calls by the phase in which they came.
+#[derive(Debug)]
+pub(crate) struct Report {
+    seconds: u64,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    started: OnceLock<Instant>,
+    phase: Duration,
+    phases: Mutex<[Phase; 3]>,
+}
+
+const PHASES: [&str; 3] = ["before", "during", "after"];
+
+#[derive(Debug)]
+struct Phase {
+    good: u64,
+    bad: u64,
+    excluded: u64,
+    refused: BTreeMap<&'static str, u64>,
+    /// In microseconds.
+    durations: Histogram<u64>,
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        // A microsecond to a minute, three digits: what a person tells apart.
+        let durations = Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that fit");
+        Self { good: 0, bad: 0, excluded: 0, refused: BTreeMap::new(), durations }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(seconds: u64) -> Self {
+        let phase = Duration::from_secs(seconds) / 3;
+        Self { seconds, shared: Arc::new(Shared { phase, ..Shared::default() }) }
+    }
+
+    /// The traffic starts now.
+    pub(crate) fn start(&self, now: Instant) {
+        // Set once: a report is of one run.
+        let _ = self.shared.started.set(now);
+    }
+
+    /// Whether the spell is on, so long after the start.
+    pub(crate) fn is_spell(&self, elapsed: Duration) -> bool {
+        self.shared.index(elapsed) == 1
+    }
+
+    /// Takes what the SLI layer records.
+    pub(crate) fn sink(&self) -> impl Sink + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |record: &Record<'_>| shared.record(record)
+    }
+
+    /// A line for those who wait.
+    pub(crate) fn progress(&self, elapsed: Duration, sli: &SliHandle) -> String {
+        let (counts, snapshot) = (sli.counts(), sli.snapshot());
+        let what = if self.is_spell(elapsed) { "the dependency is ill" } else { "all is well" };
+        format!(
+            "{:>3} of {} s  {what:<21}  {:>5} calls: {:>5} good {:>4} bad {:>4} excluded, {:>3} under way",
+            elapsed.as_secs(),
+            self.seconds,
+            counts.total(),
+            counts.good,
+            counts.bad,
+            counts.excluded,
+            snapshot.in_flight,
+        )
+    }
+
+    /// The whole run, phase by phase.
+    pub(crate) fn table(&self) -> String {
+        let mut table = String::from(
+            "          requests    good     bad  excluded       p50       p99  refused\n",
+        );
+        let phases = self.shared.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, phase) in PHASES.iter().zip(phases.iter()) {
+            let requests = phase.good + phase.bad + phase.excluded;
+            let at = |quantile| millis(phase.durations.value_at_quantile(quantile));
+            let refused: Vec<_> =
+                phase.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            let refused = if refused.is_empty() { "none".into() } else { refused.join(", ") };
+            let _ = writeln!(
+                table,
+                "{name:<8}  {requests:>8}  {:>6}  {:>6}  {:>8}  {:>8}  {:>8}  {refused}",
+                phase.good,
+                phase.bad,
+                phase.excluded,
+                at(0.5),
+                at(0.99),
+            );
+        }
+        table
+    }
+}
+
+impl Shared {
+    fn record(&self, record: &Record<'_>) {
+        let Some(started) = self.started.get() else { return };
+        let ended = record.ended.saturating_duration_since(*started);
+        let index = self.index(ended.saturating_sub(record.timing.total));
+        let micros = u64::try_from(record.timing.total.as_micros()).unwrap_or(u64::MAX);
+
+        let phase = &mut self.phases.lock().unwrap_or_else(PoisonError::into_inner)[index];
+        match record.judgement.verdict {
+            Verdict::Good => phase.good += 1,
+            Verdict::Bad => phase.bad += 1,
+            Verdict::Excluded => phase.excluded += 1,
+        }
+        if let Reason::Refused(kind) = record.judgement.reason {
+            *phase.refused.entry(kind.as_str()).or_default() += 1;
+        }
+        phase.durations.saturating_record(micros);
+    }
+
+    fn index(&self, elapsed: Duration) -> usize {
+        [self.phase, self.phase * 2].iter().filter(|end| elapsed >= **end).count()
+    }
+}
+
+fn millis(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+}
+
+/// What the service answered while it was kept up.
+pub(crate) fn counts(sli: &SliHandle) -> String {
+    let counts = sli.counts();
+    format!(
+        "{} calls: {} good, {} bad, {} excluded",
+        counts.total(),
+        counts.good,
+        counts.bad,
+        counts.excluded
+    )
+}
