@@ -1,1 +1,164 @@
-//! Shared.
+//! How a call is made, timed and counted, the same way for every layer and every peer.
+
+use std::{
+    hint::black_box,
+    pin::pin,
+    process::Command,
+    sync::Barrier,
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+/// So many calls of one case, made in a loop without anything else in it.
+pub type Calls = Box<dyn FnMut(u64) + Send>;
+
+/// One layer or peer: makes the calls of one thread on state that all threads share.
+pub struct Case {
+    /// What it is, and whose.
+    pub name: &'static str,
+    /// On a service that lives as long as the thread.
+    pub ready: Box<dyn Fn() -> Calls>,
+    /// On a clone of it for each call, as axum does.
+    pub oneshot: Box<dyn Fn() -> Calls>,
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Case {
+    /// A case that calls clones of `service` with what `request` makes.
+    pub fn new<S, B, R>(name: &'static str, service: S, request: fn() -> Request<R>) -> Self
+    where
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + 'static,
+        B: Body,
+        R: 'static,
+    {
+        let ready = service.clone();
+        Self {
+            name,
+            ready: Box::new(move || {
+                let mut service = ready.clone();
+                Box::new(move |calls| (0..calls).for_each(|_| call(&mut service, request())))
+            }),
+            oneshot: Box::new(move || {
+                let service = service.clone();
+                Box::new(move |calls| {
+                    (0..calls).for_each(|_| call(&mut service.clone(), request()));
+                })
+            }),
+        }
+    }
+}
+
+/// One call, from readiness to the end of the body, of a service that never makes anybody wait.
+fn call<S, B, R>(service: &mut S, request: Request<R>)
+where
+    S: Service<Request<R>, Response = Response<B>>,
+    B: Body,
+{
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(cx).is_ready(), "the inner service is always ready");
+    let mut response = pin!(service.call(request));
+    let Poll::Ready(Ok(response)) = response.as_mut().poll(cx) else {
+        panic!("the inner service answers at once");
+    };
+    black_box(response.status());
+    let mut body = pin!(response.into_body());
+    while !body.is_end_stream() {
+        match body.as_mut().poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => drop(black_box(frame)),
+            Poll::Ready(None) => break,
+            _ => panic!("the body is there at once"),
+        }
+    }
+}
+
+/// Nanoseconds per call of each case: the median of so many rounds, taken in turns, so that a
+/// machine that gets slower gets slower for all.
+pub fn nanoseconds(cases: &mut [Calls], rounds: usize, calls: u64) -> Vec<f64> {
+    let mut times = vec![Vec::with_capacity(rounds); cases.len()];
+    for case in cases.iter_mut() {
+        case(calls / 10);
+    }
+    for _ in 0..rounds {
+        for (case, times) in cases.iter_mut().zip(&mut times) {
+            times.push(time(|| case(calls)).as_secs_f64() * 1e9 / to_float(calls));
+        }
+    }
+    times.into_iter().map(median).collect()
+}
+
+/// Throughput of two threads on one state, as a multiple of one thread's: the median of rounds.
+pub fn two_threads(make: &dyn Fn() -> Calls, rounds: usize, calls: u64) -> f64 {
+    let multiples = (0..rounds).map(|_| {
+        let mut alone = make();
+        alone(calls / 10);
+        let one = time(|| alone(calls)).as_secs_f64();
+        let mut pair = [make(), make()];
+        for case in &mut pair {
+            case(calls / 10);
+        }
+        let start = Barrier::new(3);
+        let two = thread::scope(|scope| {
+            let running: Vec<_> = pair
+                .iter_mut()
+                .map(|case| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        start.wait();
+                        case(calls);
+                    })
+                })
+                .collect();
+            start.wait();
+            time(|| running.into_iter().for_each(|thread| thread.join().expect("no panic")))
+        });
+        2.0 * one / two.as_secs_f64()
+    });
+    median(multiples.collect())
+}
+
+/// Instructions per call, counted by callgrind: this program runs itself with two numbers of
+/// calls, and the difference is theirs alone. `None` without valgrind.
+#[must_use]
+pub fn instructions(case: &str, mode: &str) -> Option<u64> {
+    const CALLS: u64 = 2_000;
+    let total = |calls: u64| {
+        let this = std::env::current_exe().ok()?;
+        let run = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(this)
+            .args(["--only", case, "--mode", mode, "--calls", &calls.to_string()])
+            .output()
+            .ok()?;
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        let (_, count) = said.split_once("Collected : ")?;
+        count.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some(total(2 * CALLS)?.saturating_sub(total(CALLS)?) / CALLS)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures the wall clock")]
+fn time(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are not 2^53 calls")]
+fn to_float(calls: u64) -> f64 {
+    calls as f64
+}

@@ -62,18 +62,21 @@ pub struct Entered {
 impl Entered {
     /// When the call came in.
     #[must_use]
+    #[inline]
     pub fn now(&self) -> Instant {
         self.now
     }
 
     /// Whether a layer around this one shares the reading, and waits for the next.
     #[must_use]
+    #[inline]
     pub fn is_nested(&self) -> bool {
         self.nested
     }
 }
 
 impl Drop for Entered {
+    #[inline]
     fn drop(&mut self) {
         if !self.nested {
             CALL.set(None);
@@ -85,6 +88,7 @@ impl Drop for Entered {
 ///
 /// Ends a `call` scope for as long as it lasts: who calls from inside a poll comes in later than
 /// the `call` that is waiting further up the stack.
+#[inline]
 pub fn poll(nested: bool) -> Polling {
     READY.set(None);
     Polling { nested, call: CALL.replace(None) }
@@ -110,6 +114,7 @@ pub struct Polling {
 }
 
 impl Drop for Polling {
+    #[inline]
     fn drop(&mut self) {
         CALL.set(self.call);
         if !self.nested {

@@ -24,6 +24,7 @@ impl Remaining {
     ///
     /// `None` if it lies further ahead than the clock can count, which is no deadline at all.
     #[must_use]
+    #[inline]
     pub fn ends(self, arrived: Instant) -> Option<Instant> {
         match self {
             Self::Until(at) => Some(at),

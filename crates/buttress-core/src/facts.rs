@@ -38,6 +38,7 @@ impl Protocol {
     /// assert_eq!(Protocol::of_content_type(b"application/grpc-web"), Protocol::Http);
     /// ```
     #[must_use]
+    #[inline]
     pub fn of_content_type(value: &[u8]) -> Self {
         const GRPC: &[u8] = b"application/grpc";
         let Some((start, rest)) = value.split_at_checked(GRPC.len()) else {

@@ -91,6 +91,7 @@ impl Case for PlainCase {
 }
 
 /// Judges a call that failed before its head. A refusal is what `refused` makes of it.
+#[inline]
 pub(crate) fn failed(
     error: Option<&(dyn Error + 'static)>,
     refused: impl FnOnce(&Rejection) -> Verdict,
@@ -102,6 +103,7 @@ pub(crate) fn failed(
 }
 
 /// Judges the ends at which no status is looked at. `head` is what the head said.
+#[inline]
 pub(crate) fn unjudged(end: End<'_>, head: Judgement) -> Judgement {
     let bad = |reason| Judgement::new(Verdict::Bad, reason);
     match end {

@@ -17,7 +17,8 @@ use crate::{
 
 impl ClientError for ::reqwest::Error {}
 
-impl<C: Classify> Judge<Request, Response, ::reqwest::Error> for Classified<C> {
+/// Of any error: the first layer makes a `BoxError` of reqwest's own, and the next one sees that.
+impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
     type Case = HttpCase<C>;
     type Response<W: Watch> = Response;
 
@@ -57,11 +58,11 @@ impl<C: Classify> Judge<Request, Response, ::reqwest::Error> for Classified<C> {
         case.head(response_head(response));
     }
 
-    fn error<'a>(&self, error: &'a ::reqwest::Error) -> Option<&'a (dyn Error + 'static)> {
-        Some(error)
+    fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
+        as_error(error)
     }
 
-    fn is_timeout(&self, facts: Facts, outcome: &Result<Response, ::reqwest::Error>) -> bool {
+    fn is_timeout(&self, facts: Facts, outcome: &Result<Response, E>) -> bool {
         is_timeout(facts, outcome.as_ref().map(response_head).map_err(as_error))
     }
 

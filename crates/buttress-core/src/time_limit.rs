@@ -51,6 +51,7 @@ impl TimeLimit {
 
     /// The limit as a duration.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> Duration {
         self.0
     }

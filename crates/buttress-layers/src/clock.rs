@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 /// A reading, for the scopes of [`buttress_core::clock`].
+#[inline]
 pub(crate) fn read() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -41,28 +41,25 @@ impl<B, W: Watch> Watched<B, W> {
 
 impl<B: Body, W: Watch> Watched<B, W> {
     /// Watches the body of `response`, which may have ended already.
+    #[inline]
     pub fn around(facts: Facts, response: Response<B>, watch: W) -> Response<Self> {
         let (head, inner) = response.into_parts();
-        let over = is_bodyless(facts.method, head.status) || inner.is_end_stream();
         let code = match facts.protocol {
             Protocol::Grpc => grpc_status(&head.headers),
             _ => None,
         };
-        let owed = head.headers.get(header::CONTENT_LENGTH);
-        let body = Self {
-            inner: Some(inner),
-            protocol: facts.protocol,
-            code,
-            owed: owed.and_then(|length| length.to_str().ok()?.parse().ok()),
-            watch: if over {
-                std::pin::pin!(watch).end(Finish::Complete { code });
-                None
-            } else {
-                Some(watch)
-            },
-        };
-        Response::from_parts(head, body)
+        if is_bodyless(facts.method, head.status) || inner.is_end_stream() {
+            std::pin::pin!(watch).end(Finish::Complete { code });
+            return Response::from_parts(head, Self::passing(inner));
+        }
+        let owed = content_length(&head.headers);
+        let (inner, watch) = (Some(inner), Some(watch));
+        Response::from_parts(head, Self { inner, watch, protocol: facts.protocol, code, owed })
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Ends the watch, if it has not ended.

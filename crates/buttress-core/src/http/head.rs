@@ -16,6 +16,7 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
+    #[inline]
     pub(crate) fn of<B>(request: &'a http::Request<B>) -> Self {
         Self {
             method: request.method(),
@@ -25,6 +26,7 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn facts(&self) -> Facts {
         let protocol = match self.headers.get(header::CONTENT_TYPE) {
             Some(value) => Protocol::of_content_type(value.as_bytes()),
@@ -36,6 +38,7 @@ impl<'a> RequestHead<'a> {
     /// The route template: a [`Route`] in the extensions, axum's `MatchedPath`, or for gRPC the
     /// path, which is the method's name.
     #[must_use]
+    #[inline]
     pub fn route(&self, protocol: Protocol) -> Option<&'a str> {
         let of_extensions = self.extensions.and_then(|extensions| {
             extensions.get().map(Route::as_str).or_else(|| matched_path(extensions))
@@ -48,6 +51,7 @@ impl<'a> RequestHead<'a> {
     }
 }
 
+#[inline]
 fn method(method: &HttpMethod) -> Method {
     match *method {
         HttpMethod::GET => Method::Get,
@@ -85,6 +89,7 @@ impl<'a> ResponseHead<'a> {
 
     /// The gRPC code that is certain from the head alone: of a response without trailers, or of
     /// a proxy that answered in HTTP.
+    #[inline]
     pub(crate) fn grpc_code(&self) -> Option<Code> {
         grpc_status(self.headers).or_else(|| {
             (self.status != StatusCode::OK).then(|| Code::from_http_status(self.status.as_u16()))
@@ -100,6 +105,7 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
 }
 
 /// Whether no body will be polled behind this head: RFC 9110, sections 6.4.1 and 9.3.6.
+#[inline]
 pub(crate) fn is_bodyless(method: Method, status: StatusCode) -> bool {
     method == Method::Head
         || status.is_informational()

@@ -24,6 +24,7 @@ where
         CONVENTIONAL.route(request, facts)
     }
 
+    #[inline]
     fn deadline(
         &self,
         request: &Req,
@@ -56,6 +57,7 @@ where
         CONVENTIONAL.error(error)
     }
 
+    #[inline]
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {
         CONVENTIONAL.is_timeout(facts, outcome)
     }

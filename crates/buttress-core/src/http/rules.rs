@@ -76,6 +76,7 @@ impl StatusRules {
 
     /// What an HTTP status counts as.
     #[must_use]
+    #[inline]
     pub const fn of_status(&self, status: u16) -> Verdict {
         if self.good.has(status) {
             Verdict::Good
@@ -88,6 +89,7 @@ impl StatusRules {
 
     /// What a gRPC response counts as that ended with this code, or with none.
     #[must_use]
+    #[inline]
     pub const fn of_code(&self, code: Option<Code>) -> Judgement {
         let Some(code) = code else {
             return Judgement::new(Verdict::Bad, Reason::MissingStatus);
@@ -111,6 +113,7 @@ impl StatusRules {
 
     /// Judges the head of a response; `None` while only the trailers can tell.
     #[must_use]
+    #[inline]
     pub fn head(&self, facts: Facts, response: ResponseHead<'_>) -> Option<Judgement> {
         if !response.extensions.is_empty() {
             if let Some(rejection) = response.extensions.get() {
@@ -128,6 +131,7 @@ impl StatusRules {
 
     /// Judges the end of a call. `head` is what [`StatusRules::head`] said.
     #[must_use]
+    #[inline]
     pub fn judge(&self, facts: Facts, head: Option<Judgement>, end: End<'_>) -> Judgement {
         match (end, head) {
             (End::Failed(error), _) => failed(error, |refused| self.of_rejection(refused).verdict),
@@ -182,6 +186,7 @@ impl Statuses {
         self
     }
 
+    #[inline]
     const fn has(&self, status: u16) -> bool {
         let index = status.wrapping_sub(Self::FIRST) as usize;
         index < Self::COUNT as usize && self.0[index / 64] >> (index % 64) & 1 == 1

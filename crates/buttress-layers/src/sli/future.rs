@@ -24,6 +24,7 @@ pub struct ResponseFuture<F, X, C: Case, Request> {
 }
 
 impl<F, X, C: Case, Request> ResponseFuture<F, X, C, Request> {
+    #[inline]
     pub(super) fn new(inner: F, recording: Recording<C>, exchange: X) -> Self {
         Self { inner, recording: Some(recording), exchange, request: PhantomData }
     }
@@ -36,6 +37,7 @@ where
 {
     type Output = Result<X::Response<Recording<X::Case>>, Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let recording = this.recording.as_mut().expect("polled after completion");

@@ -21,6 +21,7 @@ pub struct Recording<C: Case> {
 }
 
 impl<C: Case> Recording<C> {
+    #[inline]
     pub(super) fn start(
         case: C,
         state: Lease<State>,
@@ -33,15 +34,18 @@ impl<C: Case> Recording<C> {
         Self { case, state, place, started, late, head: None, nested, ended: false }
     }
 
+    #[inline]
     pub(super) fn case(&mut self) -> &mut C {
         &mut self.case
     }
 
+    #[inline]
     pub(super) fn head_came(&mut self, now: Instant) -> Facts {
         self.head = Some(now);
         self.case.facts()
     }
 
+    #[inline]
     pub(super) fn end(&mut self, end: End<'_>, now: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -62,6 +66,7 @@ impl<C: Case> Recording<C> {
     }
 
     /// Gives a route that has not been seen before its place, unless its caller made it up.
+    #[inline]
     fn settle_place(&mut self, facts: Facts) {
         if matches!(self.place, Place::New(_))
             && let Place::New(template) = std::mem::replace(&mut self.place, Place::Other)

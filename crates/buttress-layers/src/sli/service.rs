@@ -31,6 +31,7 @@ impl<S, X> Sli<S, X> {
     }
 
     /// From when on a caller that leaves leaves because we are late.
+    #[inline]
     fn late(&self, deadline: Option<Remaining>, now: Instant) -> Option<Instant> {
         let deadline = deadline.and_then(|deadline| match deadline {
             // Whoever keeps this deadline, a layer outside or the caller itself, began to count
@@ -54,10 +55,12 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, X, X::Case, Request>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
         let entered = clock::enter(read);
         let now = entered.now();

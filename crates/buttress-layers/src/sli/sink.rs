@@ -60,6 +60,7 @@ impl Sinks {
         }
     }
 
+    #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Sink>> {
         let mut place = &self.first;
         std::iter::from_fn(move || {

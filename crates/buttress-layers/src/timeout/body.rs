@@ -33,8 +33,9 @@ pub struct Cut {
 }
 
 impl Cut {
-    pub(super) fn new(call: Call) -> Self {
-        let Call { total, idle, state, nested, .. } = call;
+    #[inline]
+    pub(super) fn new(call: &Call, state: Lease<State>) -> Self {
+        let Call { total, idle, nested, .. } = *call;
         Self { timer: None, total, idle, waiting_since: None, state, nested }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_core::{Facts, Judge, Lease, Reject, clock};
+use buttress_core::{Facts, Judge, Lease, Reject, Rejection, clock};
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
@@ -17,36 +17,39 @@ use crate::clock::read;
 /// The response of a [`Timeout`](super::Timeout) service.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<S, F, X, Request, Kept, Answer> {
+pub struct ResponseFuture<S, F, X, Request, Kept> {
     #[pin]
-    stage: Stage<S, F, Request, Answer>,
+    stage: Stage<S, F, Request>,
     /// Made when the inner future is first found pending: most never are.
     #[pin]
     timer: Option<Sleep>,
-    call: Option<Call>,
+    call: Call,
+    /// `None` once it is over.
+    state: Option<Lease<State>>,
     kept: Option<Kept>,
     exchange: X,
 }
 
 #[pin_project(project = StageProj)]
-enum Stage<S, F, Request, Answer> {
+enum Stage<S, F, Request> {
+    Running {
+        #[pin]
+        inner: F,
+    },
     /// For the inner service to become ready.
     Waiting {
         service: S,
         request: Option<Request>,
     },
-    Running {
-        #[pin]
-        inner: F,
-    },
+    /// Refused before it started.
     Refused {
-        answer: Option<Answer>,
+        rejection: Option<Rejection>,
     },
     Over,
 }
 
 /// What the service decided for one call.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     /// By when the head must be there.
     pub(super) head: Option<Due>,
@@ -56,12 +59,12 @@ pub(super) struct Call {
     pub(super) facts: Facts,
     /// The header that tells the next hop of `total`, if it shall be told.
     pub(super) forward: Option<&'static str>,
-    pub(super) state: Lease<State>,
     pub(super) nested: bool,
 }
 
 impl Call {
     /// Tells the next hop what is left, as the request leaves.
+    #[inline]
     pub(super) fn forward<X, Req, Res, Err>(&self, exchange: &X, request: &mut Req, now: Instant)
     where
         X: Judge<Req, Res, Err>,
@@ -72,38 +75,52 @@ impl Call {
     }
 }
 
-impl<S, F, X, Request, Kept, Answer> ResponseFuture<S, F, X, Request, Kept, Answer> {
-    pub(super) fn running(inner: F, call: Call, kept: Kept, exchange: X) -> Self {
-        Self::new(Stage::Running { inner }, Some(call), Some(kept), exchange)
+impl<S, F, X, Request, Kept> ResponseFuture<S, F, X, Request, Kept> {
+    #[inline]
+    pub(super) fn running(
+        inner: F,
+        call: Call,
+        state: Lease<State>,
+        kept: Kept,
+        exchange: X,
+    ) -> Self {
+        Self::new(Stage::Running { inner }, call, state, kept, exchange)
     }
 
     pub(super) fn waiting(
         service: S,
         request: Request,
         call: Call,
+        state: Lease<State>,
         kept: Kept,
         exchange: X,
     ) -> Self {
-        let request = Some(request);
-        Self::new(Stage::Waiting { service, request }, Some(call), Some(kept), exchange)
+        Self::new(Stage::Waiting { service, request: Some(request) }, call, state, kept, exchange)
     }
 
-    pub(super) fn refused(answer: Answer, exchange: X) -> Self {
-        Self::new(Stage::Refused { answer: Some(answer) }, None, None, exchange)
-    }
-
-    fn new(
-        stage: Stage<S, F, Request, Answer>,
-        call: Option<Call>,
-        kept: Option<Kept>,
+    pub(super) fn refused(
+        rejection: Rejection,
+        call: Call,
+        state: Lease<State>,
+        kept: Kept,
         exchange: X,
     ) -> Self {
-        Self { stage, timer: None, call, kept, exchange }
+        Self::new(Stage::Refused { rejection: Some(rejection) }, call, state, kept, exchange)
+    }
+
+    #[inline]
+    fn new(
+        stage: Stage<S, F, Request>,
+        call: Call,
+        state: Lease<State>,
+        kept: Kept,
+        exchange: X,
+    ) -> Self {
+        Self { stage, timer: None, call, state: Some(state), kept: Some(kept), exchange }
     }
 }
 
-impl<S, X, Request, Response, Error, Kept> Future
-    for ResponseFuture<S, S::Future, X, Request, Kept, Result<Response, Error>>
+impl<S, X, Request, Response, Error, Kept> Future for ResponseFuture<S, S::Future, X, Request, Kept>
 where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error, Response<Cut> = Response>
@@ -111,51 +128,53 @@ where
 {
     type Output = Result<Response, Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let StageProj::Refused { answer } = this.stage.as_mut().project() {
-            return Poll::Ready(answer.take().expect("polled after completion"));
-        }
-        let call = this.call.as_mut().expect("polled after completion");
-        let _scope = clock::poll(call.nested);
+        let state = this.state.as_ref().expect("polled after completion");
+        let _scope = clock::poll(this.call.nested);
 
-        let expired = match drive(this.stage.as_mut(), this.exchange, call, cx) {
-            Poll::Pending => {
-                let Some(due) = call.head else { return Poll::Pending };
-                ready!(sleep(this.timer.as_mut(), due.at).poll(cx));
-                // Counted once, shadow mode or not.
-                call.head = None;
-                if due.clock != Clock::Head {
-                    call.total = None;
-                }
-                call.state.expire(due.clock)
+        let outcome = match this.stage.as_mut().project() {
+            StageProj::Running { inner } => inner.poll(cx),
+            StageProj::Waiting { .. } => start(this.stage.as_mut(), this.exchange, this.call, cx),
+            StageProj::Refused { rejection } => {
+                let rejection = rejection.take().expect("refused once");
+                this.state.take();
+                let kept = this.kept.take().expect("kept until a refusal");
+                return Poll::Ready(this.exchange.reject(kept, rejection));
             }
+            StageProj::Over => unreachable!("its state was taken"),
+        };
+        let rejection = match outcome {
+            Poll::Pending => ready!(expire(this.timer, this.call, state, cx)),
             Poll::Ready(outcome) => {
-                let gave_up = this.exchange.is_timeout(call.facts, &outcome);
-                let expired = gave_up.then(|| call.state.expire(Clock::Deadline)).flatten();
-                if expired.is_none() {
-                    let call = this.call.take().expect("it was there");
-                    this.stage.set(Stage::Over);
+                let gave_up = this.exchange.is_timeout(this.call.facts, &outcome);
+                let Some(rejection) = gave_up.then(|| state.expire(Clock::Deadline)).flatten()
+                else {
+                    let state = this.state.take().expect("it was there");
                     let response = outcome.map_err(|error| this.exchange.inner(error))?;
-                    let watched = watch::<X, Request, _, S::Error>(this.exchange, response, call);
-                    return Poll::Ready(Ok(watched));
-                }
-                expired
+                    let call = this.call;
+                    return Poll::Ready(Ok(watch::<X, Request, _, S::Error>(
+                        this.exchange,
+                        response,
+                        call,
+                        state,
+                    )));
+                };
+                rejection
             }
         };
-        // In shadow mode nothing is refused, and the inner future will wake us.
-        let Some(expired) = expired else { return Poll::Pending };
         // What is inside is dropped now, and not when the caller gets round to it.
         this.stage.set(Stage::Over);
-        this.call.take();
+        this.state.take();
         let kept = this.kept.take().expect("kept until a refusal");
-        Poll::Ready(this.exchange.reject(kept, expired))
+        Poll::Ready(this.exchange.reject(kept, rejection))
     }
 }
 
-/// Drives the inner service: first ready, then to its response.
-fn drive<S, X, Request, Answer>(
-    mut stage: Pin<&mut Stage<S, S::Future, Request, Answer>>,
+/// Waits for the inner service to become ready, and calls it.
+fn start<S, X, Request>(
+    mut stage: Pin<&mut Stage<S, S::Future, Request>>,
     exchange: &X,
     call: &Call,
     cx: &mut Context<'_>,
@@ -164,31 +183,45 @@ where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error>,
 {
-    loop {
-        let inner = match stage.as_mut().project() {
-            StageProj::Running { inner } => return inner.poll(cx),
-            StageProj::Waiting { service, request } => {
-                ready!(service.poll_ready(cx))?;
-                let mut request = request.take().expect("called once");
-                let entered = clock::enter(read);
-                call.forward::<X, Request, S::Response, S::Error>(
-                    exchange,
-                    &mut request,
-                    entered.now(),
-                );
-                service.call(request)
-            }
-            StageProj::Refused { .. } | StageProj::Over => unreachable!("polled after completion"),
-        };
+    if let StageProj::Waiting { service, request } = stage.as_mut().project() {
+        ready!(service.poll_ready(cx))?;
+        let mut request = request.take().expect("called once");
+        let entered = clock::enter(read);
+        call.forward::<X, Request, S::Response, S::Error>(exchange, &mut request, entered.now());
+        let inner = service.call(request);
+        drop(entered);
         stage.set(Stage::Running { inner });
+    }
+    match stage.project() {
+        StageProj::Running { inner } => inner.poll(cx),
+        _ => unreachable!("it has been started"),
     }
 }
 
+/// Looks at the timer while the inner future is pending. In shadow mode it goes on pending.
+fn expire(
+    timer: Pin<&mut Option<Sleep>>,
+    call: &mut Call,
+    state: &State,
+    cx: &mut Context<'_>,
+) -> Poll<Rejection> {
+    let Some(due) = call.head else { return Poll::Pending };
+    ready!(sleep(timer, due.at).poll(cx));
+    // Counted once, shadow mode or not.
+    call.head = None;
+    if due.clock != Clock::Head {
+        call.total = None;
+    }
+    state.expire(due.clock).map_or(Poll::Pending, Poll::Ready)
+}
+
 /// Lets the body be cut, if it can run out of time.
+#[inline]
 fn watch<X, Request, Response, Error>(
     exchange: &X,
     response: Response,
-    call: Call,
+    call: &Call,
+    state: Lease<State>,
 ) -> X::Response<Cut>
 where
     X: Judge<Request, Response, Error>,
@@ -196,8 +229,7 @@ where
     if call.total.is_none() && call.idle.is_none() {
         return exchange.pass(response);
     }
-    let facts = call.facts;
-    exchange.wrap(facts, response, Cut::new(call))
+    exchange.wrap(call.facts, response, Cut::new(call, state))
 }
 
 /// The timer, made if it is not there yet, and set to `at`.
@@ -208,9 +240,7 @@ pub(super) fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut
     timer.as_pin_mut().expect("made above")
 }
 
-impl<S, F, X: fmt::Debug, Request, Kept, Answer> fmt::Debug
-    for ResponseFuture<S, F, X, Request, Kept, Answer>
-{
+impl<S, F, X: fmt::Debug, Request, Kept> fmt::Debug for ResponseFuture<S, F, X, Request, Kept> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")
             .field("call", &self.call)

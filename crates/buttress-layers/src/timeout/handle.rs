@@ -92,7 +92,7 @@ impl TimeoutHandle {
     /// The limits for the requests that come from now on.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.state.limits.read()
+        self.state.limits.see().get()
     }
 
     /// Sets other limits, for the requests that come from now on.

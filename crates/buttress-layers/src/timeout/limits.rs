@@ -1,6 +1,9 @@
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use buttress_core::TimeLimit;
@@ -53,18 +56,21 @@ impl Limits {
 
     /// The limit from the call to the end of the body.
     #[must_use]
+    #[inline]
     pub const fn of_total(&self) -> Option<TimeLimit> {
         self.total
     }
 
     /// The limit from the call to the response head.
     #[must_use]
+    #[inline]
     pub const fn of_head(&self) -> Option<TimeLimit> {
         self.head
     }
 
     /// The limit to each wait for the body's next frame.
     #[must_use]
+    #[inline]
     pub const fn of_idle(&self) -> Option<TimeLimit> {
         self.idle
     }
@@ -123,12 +129,14 @@ pub(super) struct Due {
 
 impl Due {
     /// Due after a limit that starts to run at `from`.
+    #[inline]
     pub(super) fn after(from: Instant, limit: Option<TimeLimit>, clock: Clock) -> Option<Self> {
         // A year at the most: the sum is there.
         Some(Self { at: from.checked_add(limit?.get())?, clock })
     }
 
     /// The sooner of two; the first of two at the same time.
+    #[inline]
     pub(super) fn sooner(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
             (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
@@ -137,44 +145,52 @@ impl Due {
     }
 }
 
-/// [`Limits`] that can be set while calls read them. Nanoseconds; 0 is a clock that is not there.
+/// [`Limits`] that can be set while calls are made.
+///
+/// Each service keeps a copy and looks whether it is of today: one load of a line that hardly
+/// ever changes.
 #[derive(Debug)]
 pub(super) struct LiveLimits {
-    total: AtomicU64,
-    head: AtomicU64,
-    idle: AtomicU64,
+    version: AtomicU64,
+    limits: Mutex<Limits>,
+}
+
+/// A service's copy of the limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeenLimits {
+    version: u64,
+    limits: Limits,
 }
 
 impl LiveLimits {
     pub(super) fn new(limits: Limits) -> Self {
-        let cell = |limit| AtomicU64::new(nanos(limit));
-        Self { total: cell(limits.total), head: cell(limits.head), idle: cell(limits.idle) }
+        Self { version: AtomicU64::new(0), limits: Mutex::new(limits) }
     }
 
-    /// A reader beside this may see some clocks as they were and some as they are, but never
-    /// none: it looks again.
     pub(super) fn set(&self, limits: Limits) {
-        self.total.store(nanos(limits.total), Ordering::Relaxed);
-        self.head.store(nanos(limits.head), Ordering::Relaxed);
-        self.idle.store(nanos(limits.idle), Ordering::Relaxed);
+        let mut current = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = limits;
+        // Released with the lock held, so that a version and its limits are read as one.
+        self.version.fetch_add(1, Ordering::Release);
     }
 
-    pub(super) fn read(&self) -> Limits {
-        let read = |cell: &AtomicU64| {
-            TimeLimit::try_from(Duration::from_nanos(cell.load(Ordering::Relaxed))).ok()
-        };
-        loop {
-            let limits =
-                Limits { total: read(&self.total), head: read(&self.head), idle: read(&self.idle) };
-            if limits.total.is_some() || limits.head.is_some() {
-                return limits;
-            }
-            std::hint::spin_loop();
-        }
+    pub(super) fn see(&self) -> SeenLimits {
+        let current = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        SeenLimits { version: self.version.load(Ordering::Relaxed), limits: *current }
     }
 }
 
-fn nanos(limit: Option<TimeLimit>) -> u64 {
-    // A year is 3.2 * 10^16 ns.
-    limit.map_or(0, |limit| u64::try_from(limit.get().as_nanos()).unwrap_or(u64::MAX))
+impl SeenLimits {
+    /// The limits of now, from `live` if they have been set since.
+    #[inline]
+    pub(super) fn refreshed(&mut self, live: &LiveLimits) -> &Limits {
+        if live.version.load(Ordering::Acquire) != self.version {
+            *self = live.see();
+        }
+        &self.limits
+    }
+
+    pub(super) fn get(&self) -> Limits {
+        self.limits
+    }
 }

@@ -7,7 +7,12 @@ use std::{
 use buttress_core::{Auto, Facts, Judge, Reject, Remaining, Shared, TimeLimit, clock};
 use tower_service::Service;
 
-use super::{Clock, Cut, ResponseFuture, future::Call, handle::State, limits::Due};
+use super::{
+    Clock, Cut, ResponseFuture,
+    future::Call,
+    handle::State,
+    limits::{Due, SeenLimits},
+};
 use crate::clock::read;
 
 /// Refuses requests whose response takes too long.
@@ -18,6 +23,7 @@ pub struct Timeout<S, X = Auto> {
     inner: S,
     /// Whether `inner` was ready when last polled, and has not been called since.
     ready: bool,
+    limits: SeenLimits,
     state: Shared<State>,
     propagate: Option<&'static str>,
     exchange: X,
@@ -30,10 +36,11 @@ impl<S, X> Timeout<S, X> {
         propagate: Option<&'static str>,
         exchange: X,
     ) -> Self {
-        Self { inner, ready: false, state, propagate, exchange }
+        Self { inner, ready: false, limits: state.limits.see(), state, propagate, exchange }
     }
 
     /// The sooner of our own total limit and what the caller allows; `Err` if that has passed.
+    #[inline]
     fn total<Req, Res, Err>(
         &self,
         request: &Req,
@@ -68,7 +75,14 @@ const HALF_A_TICK: Duration = Duration::from_micros(500);
 impl<S: Clone, X: Clone> Clone for Timeout<S, X> {
     fn clone(&self) -> Self {
         // A clone is never ready.
-        Self::new(self.inner.clone(), self.state.clone(), self.propagate, self.exchange.clone())
+        Self {
+            inner: self.inner.clone(),
+            ready: false,
+            limits: self.limits,
+            state: self.state.clone(),
+            propagate: self.propagate,
+            exchange: self.exchange.clone(),
+        }
     }
 }
 
@@ -86,9 +100,9 @@ where
         X,
         Request,
         <X as Reject<Request, Self::Response, S::Error>>::Context,
-        Result<Self::Response, Self::Error>,
     >;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if !self.ready {
             self.ready = match self.inner.poll_ready(cx) {
@@ -101,42 +115,38 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
         let entered = clock::enter(read);
         let now = entered.now();
         let facts = self.exchange.facts(&request);
-        let limits = self.state.limits.read();
+        let limits = *self.limits.refreshed(&self.state.limits);
 
         let own = Due::after(now, limits.of_total(), Clock::Total);
-        let total = match self.total::<_, S::Response, S::Error>(&request, facts, now, own) {
-            Ok(total) => total,
-            Err(()) => match self.state.refuse() {
-                Some(rejection) => {
-                    let context = self.exchange.context(&request);
-                    let answer = self.exchange.reject(context, rejection);
-                    return ResponseFuture::refused(answer, self.exchange.clone());
-                }
-                None => own,
-            },
-        };
-        let context = self.exchange.context(&request);
+        let total = self.total::<_, S::Response, S::Error>(&request, facts, now, own);
+        let kept = self.exchange.context(&request);
+        let state = self.state.lease();
         let call = Call {
-            head: Due::sooner(total, Due::after(now, limits.of_head(), Clock::Head)),
-            total,
+            head: Due::sooner(total.unwrap_or(own), Due::after(now, limits.of_head(), Clock::Head)),
+            total: total.unwrap_or(own),
             idle: limits.of_idle().map(TimeLimit::get),
             facts,
             forward: self.propagate,
-            state: self.state.lease(),
             nested: entered.is_nested(),
         };
+        if total.is_err()
+            && let Some(rejection) = state.refuse()
+        {
+            return ResponseFuture::refused(rejection, call, state, kept, self.exchange.clone());
+        }
         if mem::take(&mut self.ready) {
             call.forward::<X, Request, S::Response, S::Error>(&self.exchange, &mut request, now);
-            let inner = self.inner.call(request);
-            return ResponseFuture::running(inner, call, context, self.exchange.clone());
+            let exchange = self.exchange.clone();
+            return ResponseFuture::running(self.inner.call(request), call, state, kept, exchange);
         }
         // The instance that was polled holds our place in whatever queue it waits in.
         let clone = self.inner.clone();
         let polled = mem::replace(&mut self.inner, clone);
-        ResponseFuture::waiting(polled, request, call, context, self.exchange.clone())
+        ResponseFuture::waiting(polled, request, call, state, kept, self.exchange.clone())
     }
 }

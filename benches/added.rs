@@ -1,0 +1,188 @@
+//! What a layer adds to a call, ours beside its peers, in the same run.
+//!
+//! `cargo bench --bench added` prints nanoseconds added over the bare service, as a ratio to the
+//! first peer of each group, and what two threads on one state make of one thread's throughput;
+//! with `-- --instructions` instructions per call too, which do not depend on the machine's mood.
+
+use std::{convert::Infallible, future::ready, time::Duration};
+
+use axum::{Router, body::Body, routing::get};
+use buttress::{
+    TimeLimit,
+    sli::{Record, SliLayer},
+    timeout::{Limits, TimeoutLayer},
+};
+use buttress_benches::{Calls, Case, instructions, nanoseconds, two_threads};
+use bytes::Bytes;
+use clap::Parser;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, Service, ServiceBuilder, service_fn};
+
+/// What a layer adds to a call.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Count instructions as well (needs valgrind).
+    #[arg(long)]
+    instructions: bool,
+    /// Rounds of which the median is taken.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Calls in a round.
+    #[arg(long, default_value_t = 100_000)]
+    calls: u64,
+    /// Make the calls of one case and nothing else: for a profiler.
+    #[arg(long)]
+    only: Option<String>,
+    /// With `--only`: `ready` or `oneshot`.
+    #[arg(long, default_value = "oneshot")]
+    mode: String,
+    /// Passed by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+const OURS: TimeLimit = TimeLimit::from_secs(30);
+
+fn main() {
+    let options = Options::parse();
+    // Timers want a runtime to belong to, though no call here ever waits for one.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without I/O");
+    let _entered = runtime.enter();
+    // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
+    for group in [timeouts, slis, routers] {
+        let group = group();
+        let Some(only) = &options.only else {
+            print(&group, &options, &runtime);
+            continue;
+        };
+        if let Some(case) = group.iter().find(|case| case.name == only) {
+            let make = if options.mode == "ready" { &case.ready } else { &case.oneshot };
+            return make()(options.calls);
+        }
+    }
+}
+
+/// A service that is always ready and answers at once.
+fn bare()
+-> impl Service<Request<()>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static {
+    service_fn(|_: Request<()>| {
+        ready(Ok::<_, Infallible>(Response::new(Full::from(Bytes::from_static(b"hello")))))
+    })
+}
+
+fn request() -> Request<()> {
+    Request::new(())
+}
+
+fn timeouts() -> Vec<Case> {
+    let tower = ServiceBuilder::new().timeout(LIMIT).service(bare());
+    let layer =
+        tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, LIMIT);
+    let head = Limits::streaming(OURS, OURS);
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower Timeout", tower, request),
+        Case::new("tower-http Timeout", layer.layer(bare()), request),
+        Case::new("buttress Timeout", TimeoutLayer::new("t", OURS).layer(bare()), request),
+        Case::new(
+            "buttress Timeout head+idle",
+            TimeoutLayer::new("t", head).layer(bare()),
+            request,
+        ),
+        Case::new(
+            "buttress Timeout propagating",
+            TimeoutLayer::new("t", OURS).propagate().layer(bare()),
+            request,
+        ),
+    ]
+}
+
+fn slis() -> Vec<Case> {
+    let sink = |record: &Record<'_>| {
+        std::hint::black_box(record.judgement);
+    };
+    let sli = || SliLayer::server("s").sink(sink);
+    let both =
+        ServiceBuilder::new().layer(sli()).layer(TimeoutLayer::new("t", OURS)).service(bare());
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("buttress Sli, one sink", sli().layer(bare()), request),
+        Case::new("buttress Sli over Timeout", both, request),
+    ]
+}
+
+fn routers() -> Vec<Case> {
+    let router = || Router::new().route("/items/{id}", get(|| async { "hello" }));
+    let request = || Request::get("/items/7").body(Body::empty()).expect("a request");
+    let (prometheus, _) = axum_prometheus::PrometheusMetricLayer::pair();
+    let sli = SliLayer::server("s");
+    let both =
+        ServiceBuilder::new().layer(SliLayer::server("s")).layer(TimeoutLayer::new("t", OURS));
+    vec![
+        Case::new("bare Router", router(), request),
+        Case::new("axum-prometheus on Router", router().layer(prometheus), request),
+        Case::new("buttress Sli on Router", router().layer(sli), request),
+        Case::new("buttress Sli over Timeout on Router", router().layer(both), request),
+    ]
+}
+
+/// Prints a group: its first case is what the others add to, its second the peer to compare with.
+fn print(group: &[Case], options: &Options, runtime: &tokio::runtime::Runtime) {
+    let timed = |make: &dyn Fn(&Case) -> Calls| {
+        let mut calls: Vec<_> = group.iter().map(make).collect();
+        nanoseconds(&mut calls, options.rounds, options.calls)
+    };
+    let (ready, oneshot) = (timed(&|case| (case.ready)()), timed(&|case| (case.oneshot)()));
+    println!(
+        "\n{:<38}{:>9}{:>8}{:>10}{:>8}{:>12}{:>14}",
+        "added to a call",
+        "ready ns",
+        "ratio",
+        "oneshot ns",
+        "ratio",
+        "2 threads x",
+        "instructions"
+    );
+    for (index, case) in group.iter().enumerate() {
+        let added = |times: &[f64]| if index == 0 { times[0] } else { times[index] - times[0] };
+        let ratio = |times: &[f64]| match index {
+            0 => "(bare)".to_owned(),
+            _ => format!("{:.2}", (times[index] - times[0]) / (times[1] - times[0])),
+        };
+        let threads = {
+            let handle = runtime.handle().clone();
+            let make = move || -> Calls {
+                let (handle, mut calls) = (handle.clone(), (case.ready)());
+                Box::new(move |count| {
+                    let _entered = handle.enter();
+                    calls(count);
+                })
+            };
+            two_threads(&make, options.rounds, options.calls)
+        };
+        let instructions = if options.instructions {
+            match (instructions(case.name, "ready"), instructions(case.name, "oneshot")) {
+                (Some(ready), Some(oneshot)) => format!("{ready} / {oneshot}"),
+                _ => "no valgrind".to_owned(),
+            }
+        } else {
+            String::new()
+        };
+        println!(
+            "{:<38}{:>9.1}{:>8}{:>10.1}{:>8}{:>12.2}{:>14}",
+            case.name,
+            added(&ready),
+            ratio(&ready),
+            added(&oneshot),
+            ratio(&oneshot),
+            threads,
+            instructions
+        );
+    }
+}
