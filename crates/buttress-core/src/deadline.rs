@@ -1,7 +1,4 @@
-use std::{
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// The instant past which the caller will not wait any more, kept in a request's extensions.
 ///
@@ -62,13 +59,8 @@ pub fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// Reads a header of whole milliseconds. Eight digits, as gRPC has it, are a little over a day.
-#[cfg(feature = "http")]
-pub(crate) fn parse_milliseconds(value: &[u8]) -> Option<Duration> {
-    parse_digits(value).map(Duration::from_millis)
-}
-
-fn parse_digits(digits: &[u8]) -> Option<u64> {
+/// Up to eight digits, which gRPC allows and which in milliseconds are a little over a day.
+pub(crate) fn parse_digits(digits: &[u8]) -> Option<u64> {
     const MOST_DIGITS: usize = 8;
     if digits.is_empty() || digits.len() > MOST_DIGITS {
         return None;
@@ -92,6 +84,11 @@ fn parse_digits(digits: &[u8]) -> Option<u64> {
 /// ```
 #[must_use]
 pub fn format_grpc_timeout(remaining: Duration) -> String {
+    let (count, unit) = grpc_timeout(remaining);
+    format!("{count}{unit}")
+}
+
+pub(crate) fn grpc_timeout(remaining: Duration) -> (u128, char) {
     const MOST: u128 = 99_999_999;
     let nanos = remaining.as_nanos();
     let units = [
@@ -102,15 +99,8 @@ pub fn format_grpc_timeout(remaining: Duration) -> String {
         (60_000_000_000, 'M'),
         (3_600_000_000_000, 'H'),
     ];
-    let (count, unit) = units
-        .into_iter()
-        .map(|(size, unit)| (nanos / size, unit))
-        .find(|(count, _)| *count <= MOST)
-        .unwrap_or((MOST, 'H'));
-    // Eight digits and a unit, so that the one allocation is of the right size.
-    let mut text = String::with_capacity(9);
-    let _ = write!(text, "{count}{unit}");
-    text
+    let counts = units.into_iter().map(|(size, unit)| (nanos / size, unit));
+    counts.into_iter().find(|(count, _)| *count <= MOST).unwrap_or((MOST, 'H'))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ mod verdict;
 
 #[cfg(feature = "axum")]
 mod axum;
-#[cfg(not(feature = "axum"))]
+#[cfg(all(feature = "http", not(feature = "axum")))]
 #[path = "without/axum.rs"]
 mod axum;
 #[cfg(feature = "http")]
@@ -97,4 +97,11 @@ const KNOWN_ERRORS: &[errors::Lookup] = &[
     errors::lookup::<::hyper_util::client::legacy::Error>,
     #[cfg(feature = "reqwest")]
     errors::lookup::<::reqwest::Error>,
+];
+
+/// How to tell that somebody further in gave up on a deadline, and calls it something else.
+#[cfg(feature = "http")]
+const TIMEOUTS: &[fn(&(dyn std::error::Error + 'static)) -> bool] = &[
+    #[cfg(feature = "tonic")]
+    tonic::is_timeout,
 ];

@@ -1,11 +1,17 @@
-use std::{error::Error, time::Instant};
+use std::{
+    error::Error,
+    fmt,
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 use super::{Classified, ResponseHead};
 use crate::{
-    Auto, Deadline, Facts, Judge, Protocol, Remaining, Watch, deadline::parse_milliseconds,
-    format_grpc_timeout, parse_grpc_timeout, tonic,
+    Auto, Deadline, Facts, Judge, Protocol, Remaining, TIMEOUTS, Watch,
+    deadline::{grpc_timeout, parse_digits},
+    parse_grpc_timeout,
 };
 
 /// [`Auto`] judges by convention whatever can be classified.
@@ -86,7 +92,7 @@ pub(crate) fn deadline(
     }
     let remaining = match facts.protocol {
         Protocol::Grpc => parse_grpc_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes()),
-        _ => parse_milliseconds(headers.get(header?)?.as_bytes()),
+        _ => parse_digits(headers.get(header?)?.as_bytes()).map(Duration::from_millis),
     };
     remaining.map(Remaining::For)
 }
@@ -101,16 +107,25 @@ pub(crate) fn forward(
 ) {
     let remaining = deadline.saturating_duration_since(now);
     let (name, value) = if facts.protocol == Protocol::Grpc {
-        (GRPC_TIMEOUT, HeaderValue::try_from(format_grpc_timeout(remaining)).ok())
+        let (count, unit) = grpc_timeout(remaining);
+        (GRPC_TIMEOUT, value(format_args!("{count}{unit}")))
     } else {
         // As many digits as are read back, which is more than a day.
         let millis = remaining.as_millis().min(99_999_999);
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
-        (HeaderName::from_static(header), Some(HeaderValue::from(millis)))
+        (HeaderName::from_static(header), value(format_args!("{millis}")))
     };
     if let Some(value) = value {
         headers.insert(name, value);
     }
+}
+
+/// A short value, written on the stack: one allocation, of the right size.
+fn value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
+    let mut buffer = [0; 16];
+    let mut rest = &mut buffer[..];
+    rest.write_fmt(text).ok()?;
+    let left = rest.len();
+    HeaderValue::from_bytes(&buffer[..buffer.len() - left]).ok()
 }
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -122,7 +137,9 @@ pub(crate) fn is_timeout(
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
 ) -> bool {
     match outcome {
-        Err(error) => error.is_some_and(tonic::is_timeout),
+        Err(error) => {
+            error.is_some_and(|error| TIMEOUTS.iter().any(|is_timeout| is_timeout(error)))
+        }
         Ok(head) => {
             facts.protocol == Protocol::Grpc
                 && head.headers.get("grpc-status").is_some_and(|status| status == "1")

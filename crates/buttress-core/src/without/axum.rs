@@ -1,6 +1,5 @@
 //! Without axum there is no `MatchedPath` to read a route template from.
 
-#[cfg(feature = "http")]
 pub(crate) fn matched_path(_: &::http::Extensions) -> Option<&str> {
     None
 }

@@ -1,4 +1,4 @@
-//! Without tonic a rejection has no `Status` behind it, and no inner timeout to translate.
+//! Without tonic a rejection has no `Status` behind it.
 
 use std::error::Error;
 
@@ -12,9 +12,4 @@ impl StatusSlot {
     pub(crate) fn source(&self, _: &Rejection) -> Option<&(dyn Error + 'static)> {
         None
     }
-}
-
-#[cfg(feature = "http")]
-pub(crate) fn is_timeout(_: &(dyn Error + 'static)) -> bool {
-    false
 }

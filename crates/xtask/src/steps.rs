@@ -1,0 +1,71 @@
+//! What each task does, step by step.
+
+use std::{env, process::Command};
+
+use crate::setup;
+
+type Done = Result<(), String>;
+
+/// Installs what is missing and runs every test.
+pub(crate) fn test() -> Done {
+    setup::tools(&[setup::PROMTOOL])?;
+    cargo(
+        "every test, none ignored",
+        &["test", "--workspace", "--all-features", "--", "--include-ignored"],
+    )
+}
+
+/// All that must hold before a change lands.
+pub(crate) fn ci() -> Done {
+    cargo("format", &["fmt", "--all", "--check"])?;
+    let deny = ["--", "-D", "warnings"];
+    let lint = ["clippy", "--workspace", "--all-targets", "--all-features"];
+    cargo("lints", &[&lint[..], &deny].concat())?;
+    for features in ["", "http", "axum", "tonic", "tonic-transport", "hyper-util", "reqwest"] {
+        let alone =
+            ["clippy", "-p", "buttress-core", "--no-default-features", "--features", features];
+        cargo(&format!("the core with `{features}` alone"), &[&alone[..], &deny].concat())?;
+    }
+    test()?;
+    let docs = ["doc", "--workspace", "--all-features", "--no-deps"];
+    run("docs", Command::new(cargo_path()).args(docs).env("RUSTDOCFLAGS", "-D warnings"))?;
+    setup::cargo_tool("cargo-deny")?;
+    cargo(
+        "licences, bans and sources",
+        &["deny", "--all-features", "check", "licenses", "bans", "sources"],
+    )?;
+    cargo("examples", &["build", "--workspace", "--examples"])?;
+    cargo("benches", &["bench", "--workspace", "--no-run"])
+}
+
+/// What takes minutes.
+pub(crate) fn soak() -> Done {
+    let loom = ["test", "-p", "buttress-core", "--release", "--lib", "loom"];
+    let flags = env::var("RUSTFLAGS").unwrap_or_default() + " --cfg buttress_loom";
+    run(
+        "lock-free code under loom",
+        Command::new(cargo_path()).args(loom).env("RUSTFLAGS", flags),
+    )?;
+    let properties = ["test", "-p", "buttress-core", "--release", "--lib"];
+    let mut longer = Command::new(cargo_path());
+    run("properties, 200,000 cases each", longer.args(properties).env("PROPTEST_CASES", "200000"))?;
+    setup::tools(&[setup::VALGRIND])?;
+    cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])
+}
+
+fn cargo(what: &str, arguments: &[&str]) -> Done {
+    run(what, Command::new(cargo_path()).args(arguments))
+}
+
+fn cargo_path() -> String {
+    env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Runs a step, and says which it is before and how it failed after.
+pub(crate) fn run(what: &str, command: &mut Command) -> Done {
+    println!("\n=== {what}");
+    let status = command
+        .status()
+        .map_err(|error| format!("{what}: cannot start {:?}: {error}", command.get_program()))?;
+    if status.success() { Ok(()) } else { Err(format!("{what}: failed ({status})")) }
+}

@@ -1,0 +1,185 @@
+//! What a call costs in heap allocations: nothing, or the number that stands here.
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use allocation_counter::measure;
+use buttress::{
+    Raise, TimeLimit,
+    sli::{Record, SliLayer},
+    timeout::{Limits, TimeoutLayer},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use tokio::{runtime::Runtime, time::sleep};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
+
+const LIMIT: TimeLimit = TimeLimit::from_secs(30);
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// Allocations of one call, from readiness to the end of the body, once the layer has seen a
+/// call of that kind.
+fn allocations<S, B>(runtime: &Runtime, service: &mut S, request: fn() -> Request<()>) -> u64
+where
+    S: Service<Request<()>, Response = Response<B>>,
+    B: Body,
+{
+    let mut calls = [request(), request(), request()].map(|request| {
+        let mut counted = 0;
+        runtime.block_on(async {
+            counted = poll_counting(async {
+                let cx = &mut Context::from_waker(Waker::noop());
+                assert!(service.poll_ready(cx).is_ready());
+                let Ok(response) = service.call(request).await else { panic!("it answers") };
+                let mut body = pin!(response.into_body());
+                while let Some(frame) =
+                    std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await
+                {
+                    black_box(frame.is_ok());
+                }
+            })
+            .await;
+        });
+        counted
+    });
+    // The first call may make room for its kind of answer; no later one does.
+    calls[0] = calls[1];
+    assert_eq!(calls[1], calls[2], "a call costs the same each time");
+    calls[1]
+}
+
+/// Drives `work` to its end and counts what its polls allocate, and nothing in between.
+async fn poll_counting(work: impl Future<Output = ()>) -> u64 {
+    let mut work = pin!(work);
+    let mut counted = 0;
+    std::future::poll_fn(move |cx| {
+        let mut polled = Poll::Pending;
+        counted += measure(|| polled = work.as_mut().poll(cx)).count_total;
+        polled.map(|()| counted)
+    })
+    .await
+}
+
+fn get() -> Request<()> {
+    Request::new(())
+}
+
+/// Answers at once, with a body of one frame.
+fn prompt() -> impl Service<
+    Request<()>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
+> + Clone {
+    service_fn(|_: Request<()>| ready(Ok(Response::new(Full::from(Bytes::from_static(b"hello"))))))
+}
+
+#[test]
+fn a_timeout_allocates_nothing() {
+    let runtime = runtime();
+    let mut bare = prompt();
+    let mut total = TimeoutLayer::new("t", LIMIT).layer(prompt());
+    let mut streaming = TimeoutLayer::new("t", Limits::streaming(LIMIT, LIMIT)).layer(prompt());
+
+    assert_eq!(allocations(&runtime, &mut bare, get), 0);
+    assert_eq!(allocations(&runtime, &mut total, get), 0);
+    assert_eq!(allocations(&runtime, &mut streaming, get), 0);
+}
+
+#[test]
+fn a_timeout_that_has_to_wait_allocates_nothing_either() {
+    let runtime = runtime();
+    // The head and each frame keep the caller waiting, so that every timer is set and reset. What
+    // the body of the test itself allocates is what it allocates without the layer.
+    let slow = || {
+        service_fn(|_: Request<()>| async {
+            sleep(Duration::from_millis(10)).await;
+            let frames = stream::unfold(0, |sent| async move {
+                sleep(Duration::from_millis(10)).await;
+                let frame = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"frame")));
+                (sent < 3).then(|| (frame(), sent + 1))
+            });
+            Ok::<_, Infallible>(Response::new(StreamBody::new(frames).boxed_unsync()))
+        })
+    };
+    type Boxed = UnsyncBoxBody<Bytes, Infallible>;
+    fn is_boxed<S: Service<Request<()>, Response = Response<Boxed>>>(service: S) -> S {
+        service
+    }
+
+    let without = allocations(&runtime, &mut is_boxed(slow()), get);
+    let mut limited =
+        TimeoutLayer::new("t", Limits::total(LIMIT).head(LIMIT).idle(LIMIT)).layer(slow());
+
+    assert_eq!(without, 1, "the box of the test's own body");
+    assert_eq!(allocations(&runtime, &mut limited, get), without);
+}
+
+#[test]
+fn an_sli_with_a_sink_allocates_nothing() {
+    let runtime = runtime();
+    let sink = |record: &Record<'_>| {
+        black_box(record.judgement);
+    };
+    let mut server = SliLayer::server("s").sink(sink).layer(prompt());
+    let mut client = SliLayer::client("c").sink(sink).layer(prompt());
+
+    assert_eq!(allocations(&runtime, &mut server, get), 0);
+    assert_eq!(allocations(&runtime, &mut client, get), 0);
+}
+
+#[test]
+fn a_grpc_call_is_read_and_judged_without_allocating() {
+    let runtime = runtime();
+    let request = || {
+        let request = Request::post("/shop.Shop/Buy").header("content-type", "application/grpc");
+        request.header("grpc-timeout", "5S").body(()).unwrap()
+    };
+    let service = service_fn(|_: Request<()>| {
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        let body = Full::new(Bytes::from_static(b"message"));
+        ready(Ok::<_, Infallible>(Response::new(body.with_trailers(ready(Some(Ok(trailers)))))))
+    });
+    // The test's own body is no `Default`, which a response in a refusal's stead would have to be.
+    let timeout = TimeoutLayer::new("t", LIMIT).on_reject(Raise);
+    let layered = ServiceBuilder::new().layer(SliLayer::server("s")).layer(timeout);
+
+    let without = allocations(&runtime, &mut service.clone(), request);
+
+    assert_eq!(allocations(&runtime, &mut layered.service(service), request), without);
+}
+
+/// The header's value, and the box of the extension.
+const PROPAGATION: u64 = 2;
+/// The two parts of a header map, and the two of an extension map, where the request had none.
+const FIRST_HEADER: u64 = 2;
+const FIRST_EXTENSION: u64 = 2;
+
+#[test]
+fn a_propagated_deadline_costs_what_is_stated() {
+    let runtime = runtime();
+    let mut propagating = TimeoutLayer::new("t", LIMIT).propagate().layer(prompt());
+
+    let furnished = || {
+        let mut request = Request::get("/").header("accept", "*/*").body(()).unwrap();
+        request.extensions_mut().insert("of a router");
+        request
+    };
+
+    assert_eq!(allocations(&runtime, &mut propagating, furnished), PROPAGATION);
+    let empty = PROPAGATION + FIRST_HEADER + FIRST_EXTENSION;
+    assert_eq!(allocations(&runtime, &mut propagating, get), empty);
+}
