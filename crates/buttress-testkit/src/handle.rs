@@ -39,7 +39,7 @@ impl fmt::Display for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CalledUnready { instance } => {
-                write!(f, "instance {instance} was called, and it was not that one that was ready")
+                write!(f, "instance {instance} was called, and had not been found ready")
             }
             Self::PolledAfterCompletion { instance } => {
                 write!(f, "a response of instance {instance} was polled after it was ready")
@@ -78,6 +78,12 @@ impl<Req, Res, E> ProbeHandle<Req, Res, E> {
     /// Adds a step to the script: for the first call that has none yet.
     pub fn then(&self, step: Step<Res, E>) {
         self.shared.lock().script.push_back(step);
+    }
+
+    /// Forgets the steps that no call has taken.
+    pub fn clear(&self) {
+        let steps = std::mem::take(&mut self.shared.lock().script);
+        drop(steps);
     }
 
     /// Lets no instance become ready. Those that are ready stay it until they are called.

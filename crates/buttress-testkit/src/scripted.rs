@@ -1,4 +1,4 @@
-use std::{any::Any, error::Error, fmt, panic::resume_unwind};
+use std::{any::Any, error::Error, fmt, io, panic::resume_unwind};
 
 /// The error of everything that fails because a script says so.
 ///
@@ -18,12 +18,18 @@ impl ScriptedError {
     /// Finds it in a chain of errors.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        std::iter::successors(Some(error), |error| {
-            // An `io::Error` leaves out what it carries when it is asked for its source.
-            let carried = error.downcast_ref::<std::io::Error>().and_then(|it| it.get_ref());
-            carried.map_or_else(|| error.source(), |carried| Some(carried as &'a dyn Error))
-        })
-        .find_map(<dyn Error>::downcast_ref)
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                // An `io::Error` leaves out what it carries when it is asked for its source.
+                Some(carried) => Some(carried),
+                None => error.source(),
+            };
+        }
+        None
     }
 }
 

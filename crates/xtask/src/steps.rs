@@ -64,8 +64,8 @@ fn cargo_path() -> String {
 /// Runs a step, and says which it is before and how it failed after.
 pub(crate) fn run(what: &str, command: &mut Command) -> Done {
     println!("\n=== {what}");
-    let status = command
-        .status()
-        .map_err(|error| format!("{what}: cannot start {:?}: {error}", command.get_program()))?;
+    let status = command.status().map_err(|error| {
+        format!("{what}: cannot start {}: {error}", command.get_program().display())
+    })?;
     if status.success() { Ok(()) } else { Err(format!("{what}: failed ({status})")) }
 }

@@ -7,11 +7,7 @@ use crate::{Body, BoxError};
 ///
 /// Nobody implements it: what fits, has it.
 pub trait Stacked:
-    Service<
-        Request<Body>,
-        Response = Response<<Self as Stacked>::Body>,
-        Error: Into<BoxError>,
-    > + Clone
+    Service<Request<Body>, Response = Response<<Self as Stacked>::Body>, Error: Into<BoxError>> + Clone
 {
     /// The body of its responses.
     type Body: http_body::Body<Error: Into<BoxError>>;

@@ -1,7 +1,7 @@
 //! What a well-behaved Tower layer keeps to: one function per law.
 //!
 //! Each law takes a closure that makes a fresh layer, wrapped in a [`Subject`], puts the layer
-//! around an [`HttpProbe`], and tells by a [`Violation`] what went wrong. A layer need not speak
+//! around an [`HttpProbe`](crate::HttpProbe), and tells by a [`Violation`] what went wrong. A layer need not speak
 //! HTTP for that: requests and responses of HTTP are taken because their bodies go on after the
 //! response is there, and much goes wrong in them.
 //!
@@ -20,20 +20,28 @@
 //! # Example
 //!
 //! ```
-//! use buttress_testkit::laws::{self, Law, Subject};
-//! use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer, util::MapResponseLayer};
+//! use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+//! use buttress_testkit::laws::{self, Law, Settled, Subject};
+//! use tower::{limit::ConcurrencyLimitLayer, util::MapResponseLayer};
 //!
 //! let limit = || Subject::new(ConcurrencyLimitLayer::new(3));
 //! assert_eq!(laws::settles_once(limit), Ok(()));
 //! assert_eq!(laws::waits_to_be_woken(limit), Ok(()));
 //!
-//! // It forgets what it answered, and with it whatever stands in the body's drop.
-//! let leaky = || {
-//!     let forget = |response: http::Response<_>| response.map(std::mem::ManuallyDrop::new);
-//!     Subject::new(MapResponseLayer::new(move |response| forget(response).map(|_| body())))
+//! // It counts the calls that are answered, and loses those that fail or are dropped.
+//! let hopeful = || {
+//!     let answered = Arc::new(AtomicU64::new(0));
+//!     let count = Arc::clone(&answered);
+//!     let layer = MapResponseLayer::new(move |response: http::Response<_>| {
+//!         count.fetch_add(1, Ordering::Relaxed);
+//!         response
+//!     });
+//!     Subject::new(layer).settled(move || {
+//!         Settled { ended: answered.load(Ordering::Relaxed), in_flight: 0 }
+//!     })
 //! };
-//! # fn body() -> buttress_testkit::Body { buttress_testkit::Body::empty() }
-//! assert_eq!(laws::settles_once(leaky).unwrap_err().law(), Law::SettlesOnce);
+//! assert_eq!(laws::has_one_state(hopeful), Ok(()));
+//! assert_eq!(laws::settles_once(hopeful).unwrap_err().law(), Law::SettlesOnce);
 //! ```
 //!
 //! # Panics
@@ -43,6 +51,7 @@
 
 mod bounds;
 mod endings;
+mod panics;
 mod passing;
 mod readiness;
 mod rig;
@@ -54,7 +63,8 @@ mod tests;
 
 pub use self::{
     bounds::Stacked,
-    endings::{settles_once, survives_panics},
+    endings::settles_once,
+    panics::survives_panics,
     passing::{can_be_shared, has_one_state, passes_errors_on},
     readiness::{
         calls_the_readied_instance, keeps_clones_unready, refuses_in_call_only, waits_to_be_woken,
@@ -62,5 +72,3 @@ pub use self::{
     subject::{Settled, Subject},
     violation::{Law, Violation},
 };
-#[expect(unused_imports, reason = "the module docs name it")]
-use crate::HttpProbe;

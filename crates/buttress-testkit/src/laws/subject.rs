@@ -58,8 +58,8 @@ impl<L> Subject<L> {
         self
     }
 
-    /// Reads how many calls the layer has refused, of a layer that refuses a call which is
-    /// [exhausting](Self::exhaust) it, or which hangs for an hour.
+    /// Reads how many calls the layer has refused, of a layer that refuses every call which hangs
+    /// for an hour, or every call once it is [exhausted](Self::exhaust).
     #[must_use]
     pub fn refused(mut self, read: impl Fn() -> u64 + 'static) -> Self {
         self.refused = Some(Box::new(read));
@@ -80,6 +80,16 @@ impl<L> Subject<L> {
     pub fn exhaust<H: 'static>(mut self, drive: impl Fn() -> H + 'static) -> Self {
         self.exhaust = Some(Box::new(move || Box::new(drive())));
         self
+    }
+
+    /// Drops the layer and keeps what is read off it.
+    pub(super) fn without_layer(self) -> Subject<()> {
+        let Self { layer: _, settled, refused, released, exhaust } = self;
+        Subject { layer: (), settled, refused, released, exhaust }
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released.as_ref().is_none_or(|read| read())
     }
 
     pub(super) fn exhausted(&self) -> Option<Box<dyn Any>> {

@@ -52,6 +52,11 @@ pub struct Violation {
 }
 
 impl Violation {
+    pub(super) fn after(mut self, what: &str) -> Self {
+        self.what = format!("After {what}: {}", self.what);
+        self
+    }
+
     /// The law that was broken.
     #[must_use]
     pub fn law(&self) -> Law {
