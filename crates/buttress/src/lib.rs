@@ -50,10 +50,15 @@ pub use buttress_core::{
     Auto, BoxError, Change, ClientError, Code, Custom, Deadline, End, Event, Facts, Judge,
     Judgement, Kind, Method, Observe, Plain, Protocol, Raise, Random, Rate, Ratio, Reason, Reject,
     Rejection, Route, Side, Stage, TimeLimit, TimeLimitError, Timing, Typed, Verdict, With, cells,
-    http,
+    format_grpc_timeout, http, parse_grpc_timeout,
 };
 #[cfg(feature = "reqwest")]
 pub use buttress_layers::reqwest;
 pub use buttress_layers::{sli, timeout};
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -70,6 +71,27 @@ fn finish<W: Watch>(mut watch: Pin<&mut Option<W>>, end: Finish<'_>) {
     watch.set(None);
 }
 
+/// Ends the watch of a body that has no more to say: well, unless it promised more.
+fn finish_at_end<W: Watch>(watch: Pin<&mut Option<W>>, code: Option<Code>, owed: Option<u64>) {
+    match owed {
+        Some(1..) => finish(watch, Finish::Broken(&CutShort)),
+        _ => finish(watch, Finish::Complete { code }),
+    }
+}
+
+/// A body that ended before the last byte which its `Content-Length` promised. The server breaks
+/// the connection then, and the caller gets an error.
+#[derive(Debug)]
+struct CutShort;
+
+impl fmt::Display for CutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body is shorter than its Content-Length")
+    }
+}
+
+impl Error for CutShort {}
+
 impl<B, W> Body for Watched<B, W>
 where
     B: Body,
@@ -96,9 +118,7 @@ where
             || finish(this.watch.as_mut(), Finish::Panicked),
         );
         match &frame {
-            Poll::Ready(None) => {
-                finish(this.watch.as_mut(), Finish::Complete { code: *this.code });
-            }
+            Poll::Ready(None) => finish_at_end(this.watch.as_mut(), *this.code, *this.owed),
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     let came = data.remaining() as u64;
@@ -107,7 +127,7 @@ where
                 if let Some(trailers) = frame.trailers_ref() {
                     finish(this.watch.as_mut(), Finish::Complete { code: grpc_status(trailers) });
                 } else if inner.is_end_stream() {
-                    finish(this.watch.as_mut(), Finish::Complete { code: *this.code });
+                    finish_at_end(this.watch.as_mut(), *this.code, *this.owed);
                 }
             }
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}

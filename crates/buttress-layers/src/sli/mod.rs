@@ -43,7 +43,8 @@
 //! response's extensions.
 //!
 //! A [`server`](SliLayer::server) excludes calls whose client left, unless it left because we
-//! were late: past its `grpc-timeout`, or past [`late_after`](SliLayer::late_after). A
+//! were late: past its `grpc-timeout` (less a tenth, at most 50 ms, by which its clock may be
+//! ahead of ours), or past [`late_after`](SliLayer::late_after). A
 //! [`client`](SliLayer::client) keeps the head's verdict when its caller drops the body: that one
 //! had what it wanted.
 //!

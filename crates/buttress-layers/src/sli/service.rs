@@ -34,9 +34,7 @@ impl<S, X> Sli<S, X> {
     #[inline]
     fn late(&self, deadline: Option<Remaining>, now: Instant) -> Option<Instant> {
         let deadline = deadline.and_then(|deadline| match deadline {
-            // Whoever keeps this deadline, a layer outside or the caller itself, began to count
-            // before us and rounds to its timer's tick.
-            Remaining::For(left) => Remaining::For(left.saturating_sub(A_TICK)).ends(now),
+            Remaining::For(left) => Remaining::For(left.saturating_sub(slack(left))).ends(now),
             Remaining::Until(at) => Some(at),
         });
         let own = self.late_after.and_then(|after| now.checked_add(after));
@@ -44,7 +42,14 @@ impl<S, X> Sli<S, X> {
     }
 }
 
-const A_TICK: Duration = Duration::from_millis(1);
+/// How much earlier than by our reckoning a caller may give up on its deadline.
+///
+/// It began to count before us, and its request may have been longer on the way than its reset:
+/// a tenth of the deadline, no less than a tick of a timer and no more than 50 ms, past which two
+/// messages on one connection hardly drift apart.
+fn slack(deadline: Duration) -> Duration {
+    (deadline / 10).clamp(Duration::from_millis(1), Duration::from_millis(50))
+}
 
 impl<S, X, Request> Service<Request> for Sli<S, X>
 where

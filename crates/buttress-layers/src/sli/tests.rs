@@ -99,6 +99,18 @@ async fn a_body_that_breaks_is_bad_though_its_head_was_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_shorter_than_it_promised_is_bad() {
+    let (layer, log) = logged(SliLayer::server("s"));
+
+    for length in ["4", "5"] {
+        let response = Response::builder().header("content-length", length);
+        answer(&layer, get(), response.body(frames(vec![data()])).unwrap()).await;
+    }
+
+    assert_eq!(judged(&log), [(Verdict::Good, Reason::Status), (Verdict::Bad, Reason::Broken)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_grpc_call_is_judged_by_its_trailers() {
     let (layer, log) = logged(SliLayer::server("s"));
 
@@ -226,7 +238,7 @@ async fn a_client_that_leaves_is_excluded_unless_we_were_late() {
     deadline.headers_mut().insert("grpc-timeout", "30m".parse().unwrap());
 
     for (request, leaves_after) in
-        [(get(), 99), (get(), 100), (deadline.clone(), 28), (deadline, 30)]
+        [(get(), 99), (get(), 100), (deadline.clone(), 26), (deadline, 27)]
     {
         let mut call = task::spawn(layer.layer(hanging()).oneshot(request));
         assert_pending!(call.poll());

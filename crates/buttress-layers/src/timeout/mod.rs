@@ -60,6 +60,9 @@
 //! There is none: a request ends after a total limit, or is a stream with a limit to its head and
 //! one between its frames ([`Limits::streaming`]). Nothing is propagated unless asked for.
 //!
+//! A watched body keeps its timer in itself, without a box, and so is not `Unpin`: who polls it
+//! by hand pins it first. axum, tonic, hyper and reqwest do.
+//!
 //! # When not to use
 //!
 //! Around an upload that takes longer than its answer: the total clock runs while the request
