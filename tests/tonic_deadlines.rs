@@ -66,7 +66,7 @@ async fn a_timeout_that_reads_the_deadline_answers_before_tonic_gives_up() {
     let codes = join_all(late).await;
 
     assert_eq!(codes, [Code::DeadlineExceeded; CALLS as usize]);
-    assert_eq!(handle.snapshot().expired(Clock::Deadline), CALLS.into());
+    assert_eq!(handle.snapshot().expired(Clock::Deadline), u64::from(CALLS));
     for _ in 0..CALLS {
         assert_eq!(calls.next().await.judgement, bad(Reason::Refused(Kind::TimedOut)));
     }
