@@ -1,15 +1,17 @@
 //! One reading of the clock for all layers around one call.
 //!
 //! A clock costs about 20 ns, more than most layers have to do. Layers that are nested in one
-//! another want the same instant anyway: the moment the call came in, and the moment its answer
-//! came back. So the outermost layer reads the clock in `call` and the innermost reads it when
-//! its inner future has come back ready; the others take that instant from a scope which lives
-//! on the stack of that one `call` or `poll`.
+//! another want the same instants anyway: the moment the call came in, and the moment its answer
+//! came back. So the outermost layer reads the clock in `call`, and the innermost when its inner
+//! future has come back ready; the others take that instant from a scope which lives on the stack
+//! of that one `call` or `poll`.
 //!
-//! Nothing is guessed. A `call` is *nested* if it happens inside the `call` of another layer,
-//! with no `poll` in between. Only a nested layer leaves its last reading for the layers around
-//! it; the outermost takes it along when it returns. A handler that calls a client stack from
-//! within a server stack so starts a scope of its own and does not hand the server a stale time.
+//! A `call` is *nested* if it happens inside the `call` of another layer, with no `poll` in
+//! between; a body is, if it is polled inside the poll of another watched body. Who is not nested
+//! is *outermost*: it takes its last reading along when it returns, and on the way out it always
+//! reads for itself. So what callers waited is right, whatever a handler, or a layer of somebody
+//! else's, did between. Layers in the middle may miss the work that such a layer does further in
+//! after the answer has come back; they are told the time of the answer.
 //!
 //! This module does not know what time it is: `read` is an argument.
 //!
@@ -37,8 +39,24 @@ use std::{cell::Cell, time::Instant};
 thread_local! {
     /// The instant of the `call` that is on this thread's stack right now.
     static CALL: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// The instant at which a nested layer's inner future came back ready.
+    /// The `poll` that is on this thread's stack right now.
+    static POLL: Cell<Poll> = const { Cell::new(Poll::NONE) };
+    /// When the inner future, or body, of the last nested poll came back ready.
     static READY: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Poll {
+    /// Whether a layer around it shares its reading.
+    nested: bool,
+    /// Whether it is the poll of a body.
+    body: bool,
+    /// What an outermost poll has read for itself.
+    read: Option<Instant>,
+}
+
+impl Poll {
+    const NONE: Self = Self { nested: false, body: false, read: None };
 }
 
 /// Enters the scope of a `call`. It ends when the returned value is dropped.
@@ -91,16 +109,35 @@ impl Drop for Entered {
 #[inline]
 pub fn poll(nested: bool) -> Polling {
     READY.set(None);
-    Polling { nested, call: CALL.replace(None) }
+    let outer = POLL.replace(Poll { nested, body: false, read: None });
+    Polling { nested, outer, call: CALL.replace(None) }
 }
 
-/// When the inner future came back ready: what a layer further in has read, or a reading.
+/// Enters the scope of a poll of a watched body, or of its drop.
+#[inline]
+pub fn poll_body() -> Polling {
+    READY.set(None);
+    let outer = POLL.get();
+    let nested = outer.body;
+    POLL.set(Poll { nested, body: true, read: None });
+    Polling { nested, outer, call: CALL.replace(None) }
+}
+
+/// When the inner future, or body, came back ready: what a layer further in has read, or a
+/// reading.
 ///
-/// Only inside the scope of a [`poll`].
+/// Only inside the scope of a [`poll`] or of a [`poll_body`].
+#[inline]
 pub fn ready(read: impl FnOnce() -> Instant) -> Instant {
-    READY.get().unwrap_or_else(|| {
+    let poll = POLL.get();
+    let known = if poll.nested { READY.get() } else { poll.read };
+    known.unwrap_or_else(|| {
         let now = read();
-        READY.set(Some(now));
+        if poll.nested {
+            READY.set(Some(now));
+        } else {
+            POLL.set(Poll { read: Some(now), ..poll });
+        }
         now
     })
 }
@@ -110,6 +147,7 @@ pub fn ready(read: impl FnOnce() -> Instant) -> Instant {
 #[must_use = "the scope ends when this is dropped"]
 pub struct Polling {
     nested: bool,
+    outer: Poll,
     call: Option<Instant>,
 }
 
@@ -117,6 +155,7 @@ impl Drop for Polling {
     #[inline]
     fn drop(&mut self) {
         CALL.set(self.call);
+        POLL.set(self.outer);
         if !self.nested {
             READY.set(None);
         }
@@ -153,17 +192,24 @@ mod tests {
     }
 
     #[test]
-    fn eight_nested_calls_and_polls_read_twice() {
+    fn eight_nested_layers_read_once_in_and_once_out_and_the_outermost_for_itself() {
         let clock = Ticking::new();
 
         let calls: Vec<_> = (0..8).map(|_| enter(|| clock.read())).collect();
         let nested: Vec<_> = calls.iter().map(Entered::is_nested).collect();
         drop(calls);
-        let polls: Vec<_> = nested.iter().map(|nested| poll(*nested)).collect();
-        let last: Vec<_> = polls.iter().rev().map(|_| ready(|| clock.read())).collect();
+        let mut polls: Vec<_> = nested.iter().map(|nested| poll(*nested)).collect();
+        let mut last = Vec::new();
+        while !polls.is_empty() {
+            last.push(ready(|| clock.read()));
+            last.push(ready(|| clock.read()));
+            polls.pop();
+        }
 
-        assert_eq!(clock.readings.get(), 2);
-        assert!(last.iter().all(|instant| *instant == clock.at(2)));
+        let (outermost, others) = (last.split_off(14), last);
+        assert_eq!(clock.readings.get(), 3);
+        assert!(others.iter().all(|instant| *instant == clock.at(2)));
+        assert_eq!(outermost, [clock.at(3), clock.at(3)]);
     }
 
     #[test]
@@ -180,17 +226,47 @@ mod tests {
     fn a_client_called_from_a_handler_does_not_tell_the_server_the_time() {
         let clock = Ticking::new();
 
-        let _server = poll(false);
+        let _outermost = poll(false);
+        let _server = poll(true);
         {
-            // The handler calls a client stack, and works on after the answer has come.
-            let call = enter(|| clock.read());
-            assert!(!call.is_nested());
-            let _client = poll(call.is_nested());
+            // The handler calls a client stack of two, and works on after the answer has come.
+            let outer = enter(|| clock.read());
+            let inner = enter(|| clock.read());
+            assert!(!outer.is_nested() && inner.is_nested());
+            let (_outer, _inner) = (poll(false), poll(true));
             assert_eq!(ready(|| clock.read()), clock.at(2));
         }
         let ended = ready(|| clock.read());
 
         assert_eq!(ended, clock.at(3));
+    }
+
+    #[test]
+    fn a_body_read_by_a_handler_does_not_tell_the_server_the_time() {
+        let clock = Ticking::new();
+
+        let _outermost = poll(false);
+        let _server = poll(true);
+        {
+            let _body = poll_body();
+            assert_eq!(ready(|| clock.read()), clock.at(1));
+        }
+
+        assert_eq!(ready(|| clock.read()), clock.at(2));
+    }
+
+    #[test]
+    fn bodies_around_one_another_share_a_reading_but_for_the_outermost() {
+        let clock = Ticking::new();
+
+        let bodies = [poll_body(), poll_body(), poll_body()];
+        let mut ended = Vec::new();
+        for body in bodies.into_iter().rev() {
+            ended.push(ready(|| clock.read()));
+            drop(body);
+        }
+
+        assert_eq!(ended, [clock.at(1), clock.at(1), clock.at(2)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{BoxError, Code, End, Facts, Judgement, Rejection, Remaining, Timing};
+use crate::{BoxError, Code, End, Facts, Judgement, Rejection, Remaining, Side, Timing};
 
 /// How a refusal surfaces in one world of requests, responses and errors.
 ///
@@ -79,8 +79,8 @@ pub trait Judge<Req, Res, Err>: Clone {
         now: Instant,
     );
 
-    /// Opens a case.
-    fn open(&self, request: &Req, facts: Facts) -> Self::Case;
+    /// Opens a case. Who answers and who asks read some responses differently.
+    fn open(&self, request: &Req, facts: Facts, side: Side) -> Self::Case;
 
     /// Takes the head of the response into the case.
     fn head(&self, case: &mut Self::Case, response: &Res);
@@ -103,6 +103,9 @@ pub trait Case: Send + Sync + 'static {
     /// What is known of the call.
     fn facts(&self) -> Facts;
 
+    /// What the head of the response said; `None` while only the end can tell.
+    fn judged(&self) -> Option<Judgement>;
+
     /// Judges the call. Called once.
     fn end(&mut self, end: End<'_>, timing: Timing) -> Judgement;
 }
@@ -111,9 +114,10 @@ pub trait Case: Send + Sync + 'static {
 ///
 /// Whoever wraps the response calls [`Watch::end`] once, also when the response is dropped.
 pub trait Watch: Send + Sync + 'static {
-    /// Whether a layer of ours around this one watches the response too, and shares its reading
-    /// of the [`clock`](crate::clock).
-    fn is_nested(&self) -> bool;
+    /// Called before each poll of the body, with a task's budget that the body has not used up.
+    fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
 
     /// Asked after each poll that did not end the body: whether to cut off the rest.
     ///
@@ -123,8 +127,8 @@ pub trait Watch: Send + Sync + 'static {
         Poll::Pending
     }
 
-    /// The response has ended. Called inside the [`clock`](crate::clock) scope of the poll that
-    /// saw the end, but for [`Finish::Dropped`].
+    /// The response has ended. Called inside a [`clock`](crate::clock) scope, that of the poll or
+    /// of the drop that saw the end. What the body held is gone by then, if it was cut or dropped.
     fn end(self: Pin<&mut Self>, finish: Finish<'_>);
 }
 
@@ -309,8 +313,8 @@ where
         self.judge.forward(request, facts, header, deadline, now);
     }
 
-    fn open(&self, request: &Req, facts: Facts) -> J::Case {
-        self.judge.open(request, facts)
+    fn open(&self, request: &Req, facts: Facts, side: Side) -> J::Case {
+        self.judge.open(request, facts, side)
     }
 
     fn head(&self, case: &mut J::Case, response: &Res) {

@@ -1,4 +1,11 @@
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
+};
 
 use crate::cells::{Padded, stripe, stripes};
 
@@ -37,8 +44,11 @@ impl<T> Shared<T> {
     /// Whether nothing else holds on to the state: no layer, no service, no call.
     #[must_use]
     pub fn is_last(&self) -> bool {
-        Arc::strong_count(&self.counts) == 1
-            && self.counts.iter().all(|count| Arc::strong_count(&count.0) == 1)
+        let last = Arc::strong_count(&self.counts) == 1
+            && self.counts.iter().all(|count| Arc::strong_count(&count.0) == 1);
+        // A count is read relaxed; what its last holder wrote is to be seen once it is 1.
+        fence(Ordering::Acquire);
+        last
     }
 
     /// What tells this state from any other that lives at the same time.

@@ -45,7 +45,7 @@ impl<Req, Res, E: 'static> Judge<Req, Res, E> for Plain {
 
     fn forward(&self, _: &mut Req, _: Facts, _: &'static str, _: Instant, _: Instant) {}
 
-    fn open(&self, _: &Req, _: Facts) -> PlainCase {
+    fn open(&self, _: &Req, _: Facts, _: Side) -> PlainCase {
         PlainCase
     }
 
@@ -76,16 +76,22 @@ pub struct PlainCase;
 const FACTS: Facts =
     Facts { protocol: Protocol::Plain, method: Method::Other, status: None, code: None };
 
+pub(crate) const GOOD: Judgement = Judgement::new(Verdict::Good, Reason::Status);
+
 impl Case for PlainCase {
     fn facts(&self) -> Facts {
         FACTS
     }
 
+    /// A response that is there is good.
+    fn judged(&self) -> Option<Judgement> {
+        Some(GOOD)
+    }
+
     fn end(&mut self, end: End<'_>, _: Timing) -> Judgement {
         match end {
-            End::Complete { .. } => Judgement::new(Verdict::Good, Reason::Status),
             End::Failed(error) => failed(error, |_| Verdict::Bad),
-            other => unjudged(other, Judgement::new(Verdict::Good, Reason::Status)),
+            other => unjudged(other, GOOD),
         }
     }
 }
@@ -107,17 +113,18 @@ pub(crate) fn failed(
 pub(crate) fn unjudged(end: End<'_>, head: Judgement) -> Judgement {
     let bad = |reason| Judgement::new(Verdict::Bad, reason);
     match end {
-        // A head that is bad or excluded by itself stays so, however its body ends.
-        _ if head.verdict != Verdict::Good => head,
-        End::Complete { .. }
-        | End::Dropped { late: false, stage: Stage::InBody, side: Side::Client } => head,
         End::Failed(_) => bad(Reason::Failed),
         End::Panicked => bad(Reason::Panicked),
         End::Broken(error) => match Rejection::find(error) {
             Some(rejection) => bad(Reason::Refused(rejection.kind())),
             None => bad(Reason::Broken),
         },
+        // A head that is bad or excluded by itself stays so, however its reader leaves.
+        End::Dropped { .. } if head.verdict != Verdict::Good => head,
         End::Dropped { late: true, .. } => bad(Reason::Deadline),
+        End::Complete { .. } | End::Dropped { stage: Stage::InBody, side: Side::Client, .. } => {
+            head
+        }
         End::Dropped { .. } => Judgement::new(Verdict::Excluded, Reason::Left),
     }
 }

@@ -65,8 +65,13 @@ impl Rejection {
     }
 
     /// Answers with another HTTP status and gRPC code than those of its kind.
+    ///
+    /// # Panics
+    ///
+    /// If `http_status` is none: not within 100 and 999.
     #[must_use]
     pub fn surfacing_as(self, http_status: u16, grpc: Code) -> Self {
+        assert!((100..1000).contains(&http_status), "{http_status} is no HTTP status");
         self.change(|inner| inner.surface = Surface { http: http_status, grpc })
     }
 
@@ -179,9 +184,15 @@ pub enum Kind {
     Overloaded,
     /// A deadline passed: 504, `DEADLINE_EXCEEDED`.
     TimedOut,
+    /// A deadline had passed before the work could start: 504, `DEADLINE_EXCEEDED`.
+    Expired,
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::CircuitOpen, Self::RateLimited, Self::Overloaded, Self::TimedOut, Self::Expired];
+
     /// The value of a `reason` label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -190,6 +201,7 @@ impl Kind {
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::TimedOut => "timed_out",
+            Self::Expired => "expired",
         }
     }
 
@@ -199,6 +211,7 @@ impl Kind {
             Self::RateLimited => "rate limit exceeded",
             Self::Overloaded => "too many requests in flight",
             Self::TimedOut => "timed out",
+            Self::Expired => "deadline passed before the work could start",
         }
     }
 
@@ -206,7 +219,7 @@ impl Kind {
         let (http, grpc) = match self {
             Self::CircuitOpen | Self::Overloaded => (503, Code::Unavailable),
             Self::RateLimited => (429, Code::ResourceExhausted),
-            Self::TimedOut => (504, Code::DeadlineExceeded),
+            Self::TimedOut | Self::Expired => (504, Code::DeadlineExceeded),
         };
         Surface { http, grpc }
     }

@@ -1,14 +1,16 @@
 //! reqwest's native request, response and error.
 //!
 //! reqwest keeps its body type to itself, so a watched body is boxed: one allocation of ours and
-//! one of reqwest's for each response. The `http` adapter of `buttress-layers` costs one less.
+//! one of reqwest's for each response. It keeps the extensions of a request to itself as well, so a
+//! deadline travels in its header alone: what is sent again has to be told its deadline again.
+//! The `http` adapter of `buttress-layers` costs one less.
 
 use std::{error::Error, time::Instant};
 
 use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
 
 use crate::{
-    ClientError, Facts, Judge, Remaining, Watch, as_error,
+    ClientError, Facts, Judge, Remaining, Side, Watch, as_error,
     http::{
         Classified, Classify, HttpCase, RequestHead, ResponseHead, Watched,
         judge::{deadline, forward, is_timeout},
@@ -50,8 +52,8 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
         forward(request.headers_mut(), facts, header, at, now);
     }
 
-    fn open(&self, request: &Request, facts: Facts) -> HttpCase<C> {
-        self.open(head(request), facts)
+    fn open(&self, request: &Request, facts: Facts, side: Side) -> HttpCase<C> {
+        self.open(head(request), facts, side)
     }
 
     fn head(&self, case: &mut HttpCase<C>, response: &Response) {

@@ -12,7 +12,7 @@ use ::tonic::{Request, Response, Status, TimeoutExpired, metadata::MetadataValue
 
 use crate::{
     Auto, Case, Code, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reject, Rejection,
-    Remaining, Timing, Watch,
+    Remaining, Side, Timing, Watch,
     errors::chain,
     http::{Classified, StatusRules},
 };
@@ -32,7 +32,8 @@ impl StatusSlot {
 
 fn status(rejection: &Rejection) -> Status {
     let code = ::tonic::Code::from(i32::from(rejection.grpc_code().number()));
-    let mut status = Status::new(code, rejection.to_string());
+    // Without the layer's name: that is for our eyes.
+    let mut status = Status::new(code, rejection.why());
     if let Some(millis) = rejection.pushback_millis() {
         status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(millis));
     }
@@ -100,7 +101,7 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
         request.extensions_mut().insert(crate::Deadline(deadline));
     }
 
-    fn open(&self, _: &Request<T>, facts: Facts) -> StatusCase {
+    fn open(&self, _: &Request<T>, facts: Facts, _: Side) -> StatusCase {
         StatusCase(facts)
     }
 
@@ -135,14 +136,19 @@ impl Case for StatusCase {
         self.0
     }
 
+    fn judged(&self) -> Option<Judgement> {
+        self.0.code.map(|code| StatusRules::DEFAULT.of_code(Some(code)))
+    }
+
     fn end(&mut self, end: End<'_>, _: Timing) -> Judgement {
-        if let End::Failed(Some(error)) = end
-            && Rejection::find(error).is_none()
-            && let Some(status) = error.downcast_ref::<Status>()
-        {
-            let number = u32::try_from(i32::from(status.code())).unwrap_or(2);
-            self.0.code = Some(Code::from_number(number));
-            return StatusRules::DEFAULT.of_code(self.0.code);
+        if let End::Failed(Some(error)) = end {
+            if let Some(rejection) = Rejection::find(error) {
+                self.0.code = Some(rejection.grpc_code());
+            } else if let Some(status) = error.downcast_ref::<Status>() {
+                let number = u32::try_from(i32::from(status.code())).unwrap_or(2);
+                self.0.code = Some(Code::from_number(number));
+                return StatusRules::DEFAULT.of_code(self.0.code);
+            }
         }
         StatusRules::DEFAULT.judge(self.0, None, end)
     }

@@ -53,9 +53,24 @@ pub enum Reason {
     Left,
     /// The inner service panicked.
     Panicked,
+    /// One of those above: there was no room to tell them apart any more.
+    Other,
 }
 
 impl Reason {
+    /// All reasons but the refusals, for which there is [`Kind::ALL`].
+    pub const OURS: [Self; 9] = [
+        Self::Status,
+        Self::Application,
+        Self::Deadline,
+        Self::Failed,
+        Self::Broken,
+        Self::MissingStatus,
+        Self::Left,
+        Self::Panicked,
+        Self::Other,
+    ];
+
     /// The value of the `reason` label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -69,6 +84,7 @@ impl Reason {
             Self::MissingStatus => "missing_status",
             Self::Left => "left",
             Self::Panicked => "panicked",
+            Self::Other => "other",
         }
     }
 }
@@ -92,7 +108,6 @@ impl Judgement {
 
 /// How a call ended. It ends exactly once, also by being dropped.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub enum End<'a> {
     /// The response ended as it should; for gRPC with the code of its trailers or its head.
     Complete {

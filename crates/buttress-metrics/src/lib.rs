@@ -40,7 +40,8 @@
 //!
 //! # What is promised
 //!
-//! Counters are there at 0 from the first tick after [`Telemetry::watch`], never step back, and
+//! Counters whose labels are known beforehand are there at 0 as soon as a layer is watched: outcomes,
+//! reasons, clocks, and the routes that were named with `SliLayer::routes`. They never step back, and
 //! keep what a layer counted that is gone or was built anew under the same name. They are
 //! published as totals, so a series that an exporter dropped when it was idle comes back whole.
 //! Route labels are templates, bounded in number by the layer.

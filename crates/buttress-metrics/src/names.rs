@@ -59,7 +59,7 @@ names! {
     TIMEOUT_REFUSED: Counter "buttress_timeout_refused_requests_total" Count
         "Requests refused before they started, because their deadline had passed.";
     TIMEOUT_LIMIT: Gauge "buttress_timeout_limit_seconds" Seconds
-        "The time limits in force, by clock.";
+        "The time limits in force, by clock; infinite for a clock that does not run.";
     TIMEOUT_SHADOW: Gauge "buttress_timeout_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
     PLAIN_DURATION: Histogram "buttress_sli_call_duration_seconds" Seconds

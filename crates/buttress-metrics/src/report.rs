@@ -1,4 +1,4 @@
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use buttress_core::cells::{BOUNDS, BUCKETS, Buckets};
 use metrics::{Key, Label, Level, Metadata, Recorder, with_recorder};
@@ -12,7 +12,7 @@ use crate::names::{ALL, Described, Kind};
 #[derive(Debug, Default)]
 pub struct Report {
     counters: HashMap<Key, Total<u64>>,
-    gauges: HashMap<Key, f64>,
+    gauges: HashMap<Key, Gauge>,
     durations: HashMap<Key, Durations>,
     /// The source that reports is gone for good: what it says is kept.
     for_good: bool,
@@ -31,6 +31,38 @@ impl Default for RpcStatusLabel {
 
 /// Labels of a series, from closed sets.
 pub type Labels<'a> = &'a [(&'static str, &'a str)];
+
+#[derive(Debug)]
+struct Gauge {
+    value: f64,
+    combine: Combine,
+}
+
+/// What the gauges of several layers of one name make together.
+#[derive(Clone, Copy, Debug)]
+enum Combine {
+    Sum,
+    Lowest,
+    Highest,
+}
+
+impl Combine {
+    /// What no layer at all makes.
+    const fn nothing(self) -> f64 {
+        match self {
+            Self::Sum | Self::Highest => 0.0,
+            Self::Lowest => f64::INFINITY,
+        }
+    }
+
+    fn with(self, a: f64, b: f64) -> f64 {
+        match self {
+            Self::Sum => a + b,
+            Self::Lowest => a.min(b),
+            Self::Highest => a.max(b),
+        }
+    }
+}
 
 /// What all sources of one series have counted.
 #[derive(Debug, Default)]
@@ -56,14 +88,27 @@ impl Report {
         *into += total;
     }
 
-    /// A value as it is. Several sources of one series add up.
-    pub fn gauge(&mut self, name: &'static str, labels: Labels<'_>, value: f64) {
-        let value = if self.for_good { 0.0 } else { value };
-        match self.gauges.entry(key(name, labels)) {
-            Entry::Occupied(mut gauge) => *gauge.get_mut() += value,
-            Entry::Vacant(gauge) => {
-                gauge.insert(value);
-            }
+    /// An amount as it is. What several sources of one series say adds up.
+    pub fn amount(&mut self, name: &'static str, labels: Labels<'_>, value: f64) {
+        self.gauge(name, labels, value, Combine::Sum);
+    }
+
+    /// A setting of which the lowest holds; infinity where there is none.
+    pub fn lowest(&mut self, name: &'static str, labels: Labels<'_>, value: f64) {
+        self.gauge(name, labels, value, Combine::Lowest);
+    }
+
+    /// A setting of which the highest is to be seen.
+    pub fn highest(&mut self, name: &'static str, labels: Labels<'_>, value: f64) {
+        self.gauge(name, labels, value, Combine::Highest);
+    }
+
+    fn gauge(&mut self, name: &'static str, labels: Labels<'_>, value: f64, combine: Combine) {
+        let nothing = combine.nothing();
+        let gauge = self.gauges.entry(key(name, labels));
+        let gauge = gauge.or_insert(Gauge { value: nothing, combine });
+        if !self.for_good {
+            gauge.value = combine.with(gauge.value, value);
         }
     }
 
@@ -78,8 +123,8 @@ impl Report {
     pub(crate) fn begin(&mut self) {
         self.counters.values_mut().for_each(|total| total.live = 0);
         self.durations.values_mut().for_each(|series| series.total.live = Buckets::default());
-        // Gauges of sources that are gone end at 0, and not at what they last were.
-        self.gauges.values_mut().for_each(|value| *value = 0.0);
+        // Gauges of sources that are gone do not stay at what they last were.
+        self.gauges.values_mut().for_each(|gauge| gauge.value = gauge.combine.nothing());
         self.for_good = false;
     }
 
@@ -91,19 +136,19 @@ impl Report {
     /// Ends a tick: hands everything to the recorder.
     pub(crate) fn publish(&mut self) {
         with_recorder(|recorder| {
-            // While no exporter is installed a recorder without any state stands in. Durations
-            // handed to it would be lost, where totals would not; they wait for a real one.
-            if size_of_val(recorder) == 0 {
-                return;
-            }
             describe(recorder);
             for (key, total) in &self.counters {
                 // Registered anew each time: an exporter may have dropped an idle series, and a
                 // kept handle would then count into nothing.
                 recorder.register_counter(key, &METADATA).absolute(total.kept + total.live);
             }
-            for (key, value) in &self.gauges {
-                recorder.register_gauge(key, &METADATA).set(*value);
+            for (key, gauge) in &self.gauges {
+                recorder.register_gauge(key, &METADATA).set(gauge.value);
+            }
+            // While no exporter is installed a recorder without any state stands in. Durations
+            // handed to it would be lost, where totals would not; they wait for a real one.
+            if size_of_val(recorder) == 0 {
+                return;
             }
             for (key, durations) in &mut self.durations {
                 let histogram = recorder.register_histogram(key, &METADATA);

@@ -80,8 +80,13 @@ fn every_series_of_a_layer_is_there_at_zero_from_the_moment_it_is_watched() {
             format!(r#"buttress_timeout_expired_requests_total{{timeout="shop",clock="{clock}"}}"#);
         assert_eq!(value(&page, &expired), Some(0.0), "{page}");
     }
-    let limit = r#"buttress_timeout_limit_seconds{timeout="shop",clock="total"}"#;
-    assert_eq!(value(&page, limit), Some(2.0));
+    let limit =
+        |clock| format!(r#"buttress_timeout_limit_seconds{{timeout="shop",clock="{clock}"}}"#);
+    assert_eq!(value(&page, &limit("total")), Some(2.0));
+    assert_eq!(value(&page, &limit("head")), Some(f64::INFINITY));
+    let left =
+        r#"buttress_sli_reasons_total{sli="shop",side="server",outcome="excluded",reason="left"}"#;
+    assert_eq!(value(&page, left), Some(0.0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,6 +186,23 @@ async fn calls_under_way_show_and_are_gone_when_cancelled() {
     let left =
         r#"buttress_sli_reasons_total{sli="shop",side="server",outcome="excluded",reason="left"}"#;
     assert_eq!(value(&page, left), Some(5.0));
+}
+
+#[test]
+fn settings_of_two_layers_of_one_name_do_not_add_up() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let (two, three) = (handle("shop"), handle("shop"));
+    three.set_limits(Limits::total(TimeLimit::from_secs(3)));
+    for handle in [&two, &three] {
+        handle.set_shadow(true);
+        telemetry.watch(handle.clone());
+    }
+
+    let page = scrape(&telemetry, &exporter);
+
+    let limit = r#"buttress_timeout_limit_seconds{timeout="shop",clock="total"}"#;
+    assert_eq!(value(&page, limit), Some(2.0));
+    assert_eq!(value(&page, r#"buttress_timeout_shadow{timeout="shop"}"#), Some(1.0));
 }
 
 #[tokio::test(start_paused = true)]

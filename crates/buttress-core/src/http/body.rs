@@ -29,14 +29,23 @@ pub struct Watched<B, W: Watch> {
     protocol: Protocol,
     /// The code of the head, where no trailers will follow.
     code: Option<Code>,
-    /// What `Content-Length` promised and has not come yet.
+    /// What was promised and has not come yet.
     owed: Option<u64>,
+    /// Whether `Content-Length` promised it. A server derives one from an exact size as well.
+    promised: bool,
 }
 
 impl<B, W: Watch> Watched<B, W> {
     /// A body whose end nobody watches.
     pub fn passing(inner: B) -> Self {
-        Self { inner: Some(inner), watch: None, protocol: Protocol::Http, code: None, owed: None }
+        Self {
+            inner: Some(inner),
+            watch: None,
+            protocol: Protocol::Http,
+            code: None,
+            owed: None,
+            promised: false,
+        }
     }
 }
 
@@ -53,9 +62,14 @@ impl<B: Body, W: Watch> Watched<B, W> {
             std::pin::pin!(watch).end(Finish::Complete { code });
             return Response::from_parts(head, Self::passing(inner));
         }
-        let owed = content_length(&head.headers);
-        let (inner, watch) = (Some(inner), Some(watch));
-        Response::from_parts(head, Self { inner, watch, protocol: facts.protocol, code, owed })
+        let length = content_length(&head.headers);
+        let owed = match facts.protocol {
+            Protocol::Grpc => None,
+            _ => length.or_else(|| inner.size_hint().exact()),
+        };
+        let (inner, watch, protocol) = (Some(inner), Some(watch), facts.protocol);
+        let promised = length.is_some();
+        Response::from_parts(head, Self { inner, watch, protocol, code, owed, promised })
     }
 }
 
@@ -109,16 +123,19 @@ where
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let Some(watch) = this.watch.as_ref().get_ref() else {
+        let Some(watch) = this.watch.as_mut().as_pin_mut() else {
             return inner.poll_frame(cx).map_err(Into::into);
         };
-        let _scope = clock::poll(watch.is_nested());
+        let _scope = clock::poll_body();
+        watch.before(cx);
         let frame = guarded(
             || inner.as_mut().poll_frame(cx),
             || finish(this.watch.as_mut(), Finish::Panicked),
         );
         match &frame {
-            Poll::Ready(None) => finish_at_end(this.watch.as_mut(), *this.code, *this.owed),
+            Poll::Ready(None) => {
+                finish_at_end(this.watch.as_mut(), *this.code, this.owed.filter(|_| *this.promised))
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     let came = data.remaining() as u64;
@@ -127,7 +144,11 @@ where
                 if let Some(trailers) = frame.trailers_ref() {
                     finish(this.watch.as_mut(), Finish::Complete { code: grpc_status(trailers) });
                 } else if inner.is_end_stream() {
-                    finish_at_end(this.watch.as_mut(), *this.code, *this.owed);
+                    finish_at_end(
+                        this.watch.as_mut(),
+                        *this.code,
+                        this.owed.filter(|_| *this.promised),
+                    );
                 }
             }
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
@@ -140,8 +161,8 @@ where
         if let Some(watch) = this.watch.as_mut().as_pin_mut()
             && let Poll::Ready(rejection) = watch.poll_cut(frame.is_pending(), cx)
         {
-            finish(this.watch, Finish::Cut);
             this.inner.set(None);
+            finish(this.watch, Finish::Cut);
             return Poll::Ready(Some(cut(*this.protocol, rejection)));
         }
         frame.map_err(Into::into)
@@ -170,11 +191,16 @@ fn cut<D>(protocol: Protocol, rejection: Rejection) -> Result<Frame<D>, BoxError
 #[pinned_drop]
 impl<B, W: Watch> PinnedDrop for Watched<B, W> {
     fn drop(self: Pin<&mut Self>) {
-        let this = self.project();
-        let end = if *this.owed == Some(0) {
-            Finish::Complete { code: *this.code }
-        } else {
-            Finish::Dropped
+        let mut this = self.project();
+        if this.watch.is_none() {
+            return;
+        }
+        let _scope = clock::poll_body();
+        // What the body holds goes first: a permit given back at the end must find it gone.
+        this.inner.set(None);
+        let end = match *this.owed {
+            Some(0) => Finish::Complete { code: *this.code },
+            _ => Finish::Dropped,
         };
         finish(this.watch, end);
     }

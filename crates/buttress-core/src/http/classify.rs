@@ -6,7 +6,10 @@ use super::{
     Conventional, RequestHead, ResponseHead, Watched,
     judge::{self, deadline, forward},
 };
-use crate::{Case, End, Facts, Judge, Judgement, Remaining, Timing, Watch, as_error};
+use crate::{
+    Case, End, Facts, Judge, Judgement, Protocol, Rejection, Remaining, Side, Timing, Watch,
+    as_error,
+};
 
 /// A rule that turns HTTP and gRPC calls into verdicts.
 ///
@@ -90,9 +93,10 @@ pub trait Classify: Clone + Send + Sync + 'static {
 pub struct Classified<C = Conventional>(pub C);
 
 impl<C: Classify> Classified<C> {
-    pub(crate) fn open(&self, request: RequestHead<'_>, facts: Facts) -> HttpCase<C> {
+    pub(crate) fn open(&self, request: RequestHead<'_>, facts: Facts, side: Side) -> HttpCase<C> {
         let note = self.0.begin(request);
-        HttpCase { facts, classifier: self.0.clone(), note, head: None }
+        let asked_grpc = facts.protocol == Protocol::Grpc;
+        HttpCase { facts, side, asked_grpc, classifier: self.0.clone(), note, head: None }
     }
 }
 
@@ -134,8 +138,8 @@ where
         request.extensions_mut().insert(crate::Deadline(at));
     }
 
-    fn open(&self, request: &Request<B>, facts: Facts) -> HttpCase<C> {
-        self.open(RequestHead::of(request), facts)
+    fn open(&self, request: &Request<B>, facts: Facts, side: Side) -> HttpCase<C> {
+        self.open(RequestHead::of(request), facts, side)
     }
 
     fn head(&self, case: &mut HttpCase<C>, response: &Response<RB>) {
@@ -168,16 +172,26 @@ where
 #[derive(Clone, Debug)]
 pub struct HttpCase<C: Classify = Conventional> {
     facts: Facts,
+    side: Side,
+    /// Whether the caller spoke gRPC, whatever the answer speaks.
+    asked_grpc: bool,
     classifier: C,
     note: C::Note,
     head: Option<Judgement>,
 }
 
 impl<C: Classify> HttpCase<C> {
+    #[inline]
     pub(crate) fn head(&mut self, response: ResponseHead<'_>) {
         self.facts.status = Some(response.status.as_u16());
-        if self.facts.protocol == crate::Protocol::Grpc {
-            self.facts.code = response.grpc_code();
+        if self.facts.protocol == Protocol::Grpc {
+            if self.side == Side::Server && !response.is_grpc() {
+                // A caller may call anything gRPC. A route that answers it in plain HTTP is not
+                // to blame for the status that gRPC would have had.
+                self.facts.protocol = Protocol::Http;
+            } else {
+                self.facts.code = response.grpc_code();
+            }
         }
         self.head = self.classifier.head(&mut self.note, self.facts, response);
     }
@@ -188,12 +202,24 @@ impl<C: Classify> Case for HttpCase<C> {
         self.facts
     }
 
+    fn judged(&self) -> Option<Judgement> {
+        self.head
+    }
+
+    #[inline]
     fn end(&mut self, end: End<'_>, timing: Timing) -> Judgement {
         match end {
-            End::Complete { code: Some(code) } => self.facts.code = Some(code),
+            End::Complete { code: Some(code) } => {
+                self.facts.code = Some(code);
+                if self.asked_grpc && self.facts.protocol != Protocol::Grpc {
+                    // It was gRPC after all: a layer of ours cut it off, in trailers.
+                    self.facts.protocol = Protocol::Grpc;
+                    self.head = None;
+                }
+            }
             // The caller is told the status of a refusal, be it an error or a response.
             End::Failed(Some(error)) => {
-                if let Some(rejection) = crate::Rejection::find(error) {
+                if let Some(rejection) = Rejection::find(error) {
                     self.facts.status = Some(rejection.http_status());
                     self.facts.code = Some(rejection.grpc_code());
                 }

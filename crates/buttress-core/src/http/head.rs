@@ -87,6 +87,15 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
+    /// Whether it is the answer of a gRPC service.
+    #[inline]
+    pub(crate) fn is_grpc(&self) -> bool {
+        let content_type = self.headers.get(header::CONTENT_TYPE);
+        content_type
+            .is_some_and(|value| Protocol::of_content_type(value.as_bytes()) == Protocol::Grpc)
+            || self.headers.contains_key("grpc-status")
+    }
+
     /// The gRPC code that is certain from the head alone: of a response without trailers, or of
     /// a proxy that answered in HTTP.
     #[inline]

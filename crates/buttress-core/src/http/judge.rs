@@ -9,7 +9,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 use super::{Classified, ResponseHead};
 use crate::{
-    Auto, Deadline, Facts, Judge, Protocol, Remaining, TIMEOUTS, Watch,
+    Auto, Deadline, Facts, Judge, Protocol, Remaining, Side, TIMEOUTS, Watch,
     deadline::{grpc_timeout, parse_digits},
     parse_grpc_timeout,
 };
@@ -51,8 +51,8 @@ where
         CONVENTIONAL.forward(request, facts, header, deadline, now);
     }
 
-    fn open(&self, request: &Req, facts: Facts) -> Self::Case {
-        Judge::open(&CONVENTIONAL, request, facts)
+    fn open(&self, request: &Req, facts: Facts, side: Side) -> Self::Case {
+        Judge::open(&CONVENTIONAL, request, facts, side)
     }
 
     fn head(&self, case: &mut Self::Case, response: &Res) {

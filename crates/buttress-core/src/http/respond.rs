@@ -1,4 +1,4 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt::Write};
 
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 
@@ -54,8 +54,7 @@ impl Rejection {
     pub(super) fn write_grpc_status(&self, headers: &mut http::HeaderMap) {
         let code = HeaderValue::from(u16::from(self.grpc_code().number()));
         headers.insert(HeaderName::from_static("grpc-status"), code);
-        // The words of a rejection are ours: printable ASCII without '%', valid as they are.
-        if let Ok(message) = HeaderValue::try_from(self.why()) {
+        if let Ok(message) = HeaderValue::try_from(percent_encoded(self.why())) {
             headers.insert(HeaderName::from_static("grpc-message"), message);
         }
         if let Some(millis) = self.pushback_millis() {
@@ -63,6 +62,19 @@ impl Rejection {
             headers.insert(name, HeaderValue::from(millis));
         }
     }
+}
+
+/// Encodes as gRPC wants it: all but printable ASCII, and the sign itself.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// Always a response, whatever the inner service's error is; that one stays as it was.
@@ -114,6 +126,21 @@ impl Kind {
             Self::RateLimited => "Rate limited",
             Self::Overloaded => "Overloaded",
             Self::TimedOut => "Timed out",
+            Self::Expired => "Deadline expired",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_in_any_words_reaches_a_grpc_caller() {
+        let rejection = Rejection::new(Kind::Overloaded, "b").because("100 % voll, später");
+
+        let response: Response<String> = rejection.into_response(Protocol::Grpc);
+
+        assert_eq!(response.headers()["grpc-message"], "100 %25 voll, sp%C3%A4ter");
     }
 }

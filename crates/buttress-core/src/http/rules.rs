@@ -2,8 +2,8 @@ use std::ops::RangeInclusive;
 
 use super::{Classify, RequestHead, ResponseHead};
 use crate::{
-    Code, End, Facts, Judgement, Protocol, Reason, Rejection, Timing, Verdict,
-    plain::{failed, unjudged},
+    Code, End, Facts, Judgement, Kind, Protocol, Reason, Rejection, Timing, Verdict,
+    plain::{GOOD, failed, unjudged},
 };
 
 /// Which HTTP statuses and gRPC codes are good, bad and excluded.
@@ -105,10 +105,16 @@ impl StatusRules {
         Judgement::new(verdict, Reason::Status)
     }
 
-    /// What a refusal of ours counts as: what its status would.
+    /// What a refusal of ours counts as: what its status or code would. Work that had expired
+    /// before it came is excluded, for nobody here was slow.
     #[must_use]
-    pub fn of_rejection(&self, rejection: &Rejection) -> Judgement {
-        Judgement::new(self.of_status(rejection.http_status()), Reason::Refused(rejection.kind()))
+    pub fn of_rejection(&self, protocol: Protocol, rejection: &Rejection) -> Judgement {
+        let verdict = match protocol {
+            _ if rejection.kind() == Kind::Expired => Verdict::Excluded,
+            Protocol::Grpc => self.of_code(Some(rejection.grpc_code())).verdict,
+            Protocol::Http | Protocol::Plain => self.of_status(rejection.http_status()),
+        };
+        Judgement::new(verdict, Reason::Refused(rejection.kind()))
     }
 
     /// Judges the head of a response; `None` while only the trailers can tell.
@@ -117,7 +123,7 @@ impl StatusRules {
     pub fn head(&self, facts: Facts, response: ResponseHead<'_>) -> Option<Judgement> {
         if !response.extensions.is_empty() {
             if let Some(rejection) = response.extensions.get() {
-                return Some(self.of_rejection(rejection));
+                return Some(self.of_rejection(facts.protocol, rejection));
             }
             if let Some(verdict) = response.extensions.get() {
                 return Some(Judgement::new(*verdict, Reason::Application));
@@ -133,15 +139,20 @@ impl StatusRules {
     #[must_use]
     #[inline]
     pub fn judge(&self, facts: Facts, head: Option<Judgement>, end: End<'_>) -> Judgement {
+        let grpc = facts.protocol == Protocol::Grpc;
         match (end, head) {
-            (End::Failed(error), _) => failed(error, |refused| self.of_rejection(refused).verdict),
-            (End::Complete { code }, None) if facts.protocol == Protocol::Grpc => {
+            (End::Failed(error), _) => {
+                failed(error, |refused| self.of_rejection(facts.protocol, refused).verdict)
+            }
+            (End::Complete { code }, None) if grpc => self.of_code(code),
+            // The handler's word is good for what it knew: not for a call that never got its
+            // status, or that was cut off.
+            (End::Complete { code: code @ (None | Some(Code::DeadlineExceeded)) }, Some(head))
+                if grpc && head.reason == Reason::Application =>
+            {
                 self.of_code(code)
             }
-            (end, head) => {
-                let head = head.unwrap_or(Judgement::new(Verdict::Good, Reason::Status));
-                unjudged(end, head)
-            }
+            (end, head) => unjudged(end, head.unwrap_or(GOOD)),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Case, End, Judge, Watch, clock, guarded};
+use buttress_core::{Case, End, Judge, clock, guarded};
 use pin_project::pin_project;
 
 use super::Recording;
@@ -41,7 +41,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let recording = this.recording.as_mut().expect("polled after completion");
-        let _scope = clock::poll(recording.is_nested());
+        let _scope = clock::poll(recording.nested);
 
         let outcome =
             ready!(guarded(|| this.inner.poll(cx), || recording.end(End::Panicked, read()),));
@@ -53,8 +53,7 @@ where
                 Err(error)
             }
             Ok(response) => {
-                this.exchange.head(recording.case(), &response);
-                let facts = recording.head_came(now);
+                let facts = recording.head_came(now, |case| this.exchange.head(case, &response));
                 Ok(this.exchange.wrap(facts, response, recording))
             }
         })

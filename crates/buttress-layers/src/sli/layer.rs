@@ -47,7 +47,8 @@ impl SliLayer {
 }
 
 impl<X> SliLayer<X> {
-    /// Hands every call to `sink` too, at its end.
+    /// Hands every call to `sink` too, at its end. It becomes part of the layer's state, and so
+    /// of its clones.
     #[must_use]
     pub fn sink(self, sink: impl Sink) -> Self {
         self.state.sinks.add(Arc::new(sink));
@@ -55,7 +56,8 @@ impl<X> SliLayer<X> {
     }
 
     /// Names routes beforehand, so that their series are there, at 0, before their first call: a
-    /// rate over a series that starts with its first failure does not see that failure.
+    /// rate over a series that starts with its first failure does not see that failure. They
+    /// become part of the layer's state, and so of its clones.
     #[must_use]
     pub fn routes<R: Into<Box<str>>>(self, templates: impl IntoIterator<Item = R>) -> Self {
         for template in templates {

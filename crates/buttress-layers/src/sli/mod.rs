@@ -52,9 +52,13 @@
 //!
 //! Counts are kept per route template: axum's `MatchedPath`, the method of a gRPC call, or a
 //! [`Route`](buttress_core::Route) in the request's extensions. Never a raw path. There is room
-//! for [`DEFAULT_ROUTES`] of them, or as many as [`routes`](SliLayer::routes) says; what comes
-//! after that counts as `__other__`, and an event says so. A gRPC method that the server does not
-//! implement takes up no room, so no caller can fill the table with names it made up.
+//! for [`DEFAULT_ROUTES`] of them unless [`SliLayer::server_with_routes`] says otherwise; what comes
+//! after that counts as `__other__`, and an event says so. A gRPC method takes up room on a server
+//! only once a service has answered for it, neither as unimplemented nor by turning the caller
+//! away, so no caller can fill the table with names it made up.
+//!
+//! Latency objectives are exact when they count through a [`Sink`]: the histograms here are of the
+//! total, in fixed buckets.
 //!
 //! # Sharing
 //!
@@ -65,7 +69,7 @@
 //!
 //! `poll_ready` is the inner service's own, and what fails there is no call. A call that is
 //! dropped ends there and then, as above. A panic that unwinds through our call or poll of the
-//! inner service is bad, and goes on.
+//! inner service is bad, and goes on; so is one of a classifier or a sink, after the call has been counted.
 //!
 //! # When not to use
 //!

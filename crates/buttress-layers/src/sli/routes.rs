@@ -2,7 +2,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -11,6 +11,9 @@ use foldhash::fast::FixedState;
 
 /// How many route templates an [`SliLayer`](super::SliLayer) has room for unless told otherwise.
 pub const DEFAULT_ROUTES: usize = 100;
+
+/// Longer templates than this are no templates.
+const LONGEST: usize = 256;
 
 /// The route under which calls count for whose route there was no more room.
 pub const OTHER: &str = "__other__";
@@ -22,6 +25,8 @@ pub(super) struct Routes {
     slots: Box<[OnceLock<RouteCells>]>,
     capacity: usize,
     used: AtomicUsize,
+    /// Whether somebody has been told that there is no more room.
+    told: AtomicBool,
     /// Calls that nothing tells the route of.
     unknown: RouteCells,
     other: RouteCells,
@@ -45,6 +50,7 @@ impl Routes {
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
             capacity,
             used: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
             unknown: RouteCells::new("".into()),
             other: RouteCells::new(OTHER.into()),
         }
@@ -54,6 +60,9 @@ impl Routes {
     #[inline]
     pub(super) fn find(&self, template: Option<&str>) -> Place {
         let Some(template) = template else { return Place::Unknown };
+        if template.len() > LONGEST {
+            return Place::Other;
+        }
         for slot in self.probe(template) {
             match self.slots[slot].get() {
                 Some(cells) if &*cells.template == template => return place(slot),
@@ -65,8 +74,8 @@ impl Routes {
         Place::Other
     }
 
-    /// Gives a new route a place; also says whether it was the last one that there was room for.
-    pub(super) fn add(&self, template: Box<str>) -> (Place, bool) {
+    /// Gives a new route a place, if there is room.
+    pub(super) fn add(&self, template: Box<str>) -> Place {
         let mut new = RouteCells::new(template);
         let mut reserved = false;
         for slot in self.probe(&new.template.clone()) {
@@ -75,7 +84,7 @@ impl Routes {
                     if reserved {
                         self.used.fetch_sub(1, Ordering::Relaxed);
                     }
-                    return (place(slot), false);
+                    return place(slot);
                 }
                 continue;
             }
@@ -84,27 +93,34 @@ impl Routes {
                 reserved = true;
                 if used >= self.capacity {
                     self.used.fetch_sub(1, Ordering::Relaxed);
-                    return (Place::Other, false);
+                    return Place::Other;
                 }
             }
             match self.slots[slot].set(new) {
-                Ok(()) => return (place(slot), self.is_full()),
+                Ok(()) => return place(slot),
                 // Somebody was faster; they may have added this very route.
                 Err(back) => {
                     let theirs = self.slots[slot].get().expect("it was set");
                     if theirs.template == back.template {
                         self.used.fetch_sub(1, Ordering::Relaxed);
-                        return (place(slot), false);
+                        return place(slot);
                     }
                     new = back;
                 }
             }
         }
-        (Place::Other, false)
+        Place::Other
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.capacity
+    }
+
+    /// Whether there is no more room, and nobody has asked since.
+    pub(super) fn is_full_and_untold(&self) -> bool {
+        self.is_full()
+            && !self.told.load(Ordering::Relaxed)
+            && !self.told.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -211,7 +227,8 @@ impl RouteCells {
                 return histogram;
             }
         }
-        let other = Series { method: Method::Other, status: None, code: None, ..wanted };
+        let (method, reason) = (Method::Other, Reason::Other);
+        let other = Series { method, reason, status: None, code: None, ..wanted };
         let slot = &self.overflow[verdict as usize];
         &slot.get_or_init(|| Box::new((other, Histogram::new()))).1
     }
@@ -230,7 +247,7 @@ mod tests {
 
     fn add(routes: &Routes, template: &str) -> Place {
         match routes.find(Some(template)) {
-            Place::New(template) => routes.add(template).0,
+            Place::New(template) => routes.add(template),
             place => place,
         }
     }

@@ -72,7 +72,7 @@ where
         let facts = self.exchange.facts(&request);
         let place = self.state.routes.find(self.exchange.route(&request, facts));
         let late = self.late(self.exchange.deadline(&request, facts, None), now);
-        let case = self.exchange.open(&request, facts);
+        let case = self.exchange.open(&request, facts, self.state.side);
         let nested = entered.is_nested();
 
         let mut recording = Recording::start(case, self.state.lease(), place, now, late, nested);

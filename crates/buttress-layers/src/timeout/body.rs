@@ -29,20 +29,24 @@ pub struct Cut {
     /// a slow reader never makes a body idle.
     waiting_since: Option<Instant>,
     state: Lease<State>,
-    nested: bool,
+    /// Whether the timer rang before the body was polled.
+    rang: bool,
 }
 
 impl Cut {
     #[inline]
     pub(super) fn new(call: &Call, state: Lease<State>) -> Self {
-        let Call { total, idle, nested, .. } = *call;
-        Self { timer: None, total, idle, waiting_since: None, state, nested }
+        let Call { total, idle, .. } = *call;
+        Self { timer: None, total, idle, waiting_since: None, state, rang: false }
     }
 }
 
 impl Watch for Cut {
-    fn is_nested(&self) -> bool {
-        self.nested
+    /// The timer is asked before the body, which may use up the task's budget: a timer without
+    /// any would be pending for ever.
+    fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let this = self.project();
+        *this.rang = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
     }
 
     fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
@@ -59,8 +63,9 @@ impl Watch for Cut {
             let mut timer = sleep(this.timer.as_mut(), due.at);
             if due.at < timer.deadline().into_std() {
                 timer.as_mut().reset(due.at.into());
+                *this.rang = false;
             }
-            if timer.as_mut().poll(cx).is_pending() {
+            if !std::mem::take(this.rang) && timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             // Set for a wait that is over: later is not now.
@@ -68,15 +73,10 @@ impl Watch for Cut {
                 timer.reset(due.at.into());
                 continue;
             }
-            match due.clock {
-                Clock::Idle => *this.idle = None,
-                _ => *this.total = None,
-            }
+            // Counted once, shadow mode or not.
+            (*this.total, *this.idle) = (None, None);
             this.timer.set(None);
-            if let Some(rejection) = this.state.expire(due.clock) {
-                return Poll::Ready(rejection);
-            }
-            // In shadow mode the other clock may be running still.
+            return this.state.expire(due.clock).map_or(Poll::Pending, Poll::Ready);
         }
     }
 

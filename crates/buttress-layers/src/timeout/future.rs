@@ -57,8 +57,10 @@ pub(super) struct Call {
     pub(super) total: Option<Due>,
     pub(super) idle: Option<Duration>,
     pub(super) facts: Facts,
-    /// The header that tells the next hop of `total`, if it shall be told.
+    /// The header that tells the next hop of a deadline, if it shall be told.
     pub(super) forward: Option<&'static str>,
+    /// The deadline that it is told.
+    pub(super) told: Option<Instant>,
     pub(super) nested: bool,
 }
 
@@ -69,9 +71,14 @@ impl Call {
     where
         X: Judge<Req, Res, Err>,
     {
-        if let (Some(header), Some(due)) = (self.forward, self.total) {
-            exchange.forward(request, self.facts, header, due.at, now);
+        if let (Some(header), Some(at)) = (self.forward, self.told) {
+            exchange.forward(request, self.facts, header, at, now);
         }
+    }
+
+    /// Stops all clocks: in shadow mode, once the request would have been refused.
+    pub(super) fn stop(&mut self) {
+        (self.head, self.total, self.idle) = (None, None, None);
     }
 }
 
@@ -134,6 +141,12 @@ where
         let state = this.state.as_ref().expect("polled after completion");
         let _scope = clock::poll(this.call.nested);
 
+        // Before the inner future, which may use up the task's budget: a timer without any would
+        // be pending for ever. What it says counts only if the inner future is pending.
+        let mut rang = false;
+        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+            rang = timer.poll(cx).is_ready();
+        }
         let outcome = match this.stage.as_mut().project() {
             StageProj::Running { inner } => inner.poll(cx),
             StageProj::Waiting { .. } => start(this.stage.as_mut(), this.exchange, this.call, cx),
@@ -146,7 +159,20 @@ where
             StageProj::Over => unreachable!("its state was taken"),
         };
         let rejection = match outcome {
-            Poll::Pending => ready!(expire(this.timer, this.call, state, cx)),
+            Poll::Pending => {
+                let Some(due) = this.call.head else { return Poll::Pending };
+                if !rang {
+                    ready!(sleep(this.timer.as_mut(), due.at).poll(cx));
+                }
+                let Some(rejection) = state.expire(due.clock) else {
+                    // In shadow mode it goes on, and starts if it was kept from it.
+                    this.call.stop();
+                    this.timer.set(None);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                };
+                rejection
+            }
             Poll::Ready(outcome) => {
                 let gave_up = this.exchange.is_timeout(this.call.facts, &outcome);
                 let Some(rejection) = gave_up.then(|| state.expire(Clock::Deadline)).flatten()
@@ -185,8 +211,12 @@ where
 {
     if let StageProj::Waiting { service, request } = stage.as_mut().project() {
         ready!(service.poll_ready(cx))?;
-        let mut request = request.take().expect("called once");
         let entered = clock::enter(read);
+        if call.head.is_some_and(|due| due.at <= entered.now()) {
+            // Too late to start. The timer has rung, or is about to.
+            return Poll::Pending;
+        }
+        let mut request = request.take().expect("called once");
         call.forward::<X, Request, S::Response, S::Error>(exchange, &mut request, entered.now());
         let inner = service.call(request);
         drop(entered);
@@ -196,23 +226,6 @@ where
         StageProj::Running { inner } => inner.poll(cx),
         _ => unreachable!("it has been started"),
     }
-}
-
-/// Looks at the timer while the inner future is pending. In shadow mode it goes on pending.
-fn expire(
-    timer: Pin<&mut Option<Sleep>>,
-    call: &mut Call,
-    state: &State,
-    cx: &mut Context<'_>,
-) -> Poll<Rejection> {
-    let Some(due) = call.head else { return Poll::Pending };
-    ready!(sleep(timer, due.at).poll(cx));
-    // Counted once, shadow mode or not.
-    call.head = None;
-    if due.clock != Clock::Head {
-        call.total = None;
-    }
-    state.expire(due.clock).map_or(Poll::Pending, Poll::Ready)
 }
 
 /// Lets the body be cut, if it can run out of time.

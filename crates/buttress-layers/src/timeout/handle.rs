@@ -36,18 +36,20 @@ impl State {
     /// Counts a request that ran out of time; `None` in shadow mode, where it goes on.
     pub(super) fn expire(&self, clock: Clock) -> Option<Rejection> {
         self.expired[clock as usize].increment();
-        (!self.shadow.load(Ordering::Relaxed)).then(|| self.rejection(clock))
+        let rejection =
+            || Rejection::new(Kind::TimedOut, Arc::clone(&self.name)).because(clock.why());
+        (!self.is_shadow()).then(rejection)
     }
 
     /// Counts a request whose deadline had passed before it came; `None` in shadow mode.
     pub(super) fn refuse(&self) -> Option<Rejection> {
         self.stillborn.increment();
-        (!self.shadow.load(Ordering::Relaxed)).then(|| self.rejection(Clock::Deadline))
+        let rejection = || Rejection::new(Kind::Expired, Arc::clone(&self.name));
+        (!self.is_shadow()).then(rejection)
     }
 
-    /// The rejection of a request that ran out of time.
-    pub(super) fn rejection(&self, clock: Clock) -> Rejection {
-        Rejection::new(Kind::TimedOut, Arc::clone(&self.name)).because(clock.why())
+    pub(super) fn is_shadow(&self) -> bool {
+        self.shadow.load(Ordering::Relaxed)
     }
 
     fn emit(&self, change: Change) {
@@ -108,7 +110,7 @@ impl TimeoutHandle {
     /// Whether the layer decides and counts but refuses nothing.
     #[must_use]
     pub fn is_shadow(&self) -> bool {
-        self.state.shadow.load(Ordering::Relaxed)
+        self.state.is_shadow()
     }
 
     /// Switches shadow mode, in which the layer decides and counts but refuses nothing.

@@ -43,6 +43,10 @@
 //! starts. What tonic says when it gives up on such a deadline itself, `Cancelled`, becomes
 //! `DEADLINE_EXCEEDED`, with propagation or without.
 //!
+//! A deadline is believed, whoever sends it: propagate between services of yours, and not where
+//! strangers call. In shadow mode a deadline of the caller's travels on and a limit of ours does
+//! not. On a native reqwest request it travels in the header alone.
+//!
 //! # Sharing
 //!
 //! One [`TimeoutLayer`] is one set of limits and counts. Every service that it builds and every
@@ -62,6 +66,10 @@
 //!
 //! A watched body keeps its timer in itself, without a box, and so is not `Unpin`: who polls it
 //! by hand pins it first. axum, tonic, hyper and reqwest do.
+//!
+//! # Panics
+//!
+//! A call that has to wait panics outside of a tokio runtime with its time driver enabled.
 //!
 //! # When not to use
 //!

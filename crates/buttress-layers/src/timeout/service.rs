@@ -39,34 +39,21 @@ impl<S, X> Timeout<S, X> {
         Self { inner, ready: false, limits: state.limits.see(), state, propagate, exchange }
     }
 
-    /// The sooner of our own total limit and what the caller allows; `Err` if that has passed.
+    /// By when the caller wants its answer, where it says so and we are to listen.
     #[inline]
-    fn total<Req, Res, Err>(
-        &self,
-        request: &Req,
-        facts: Facts,
-        now: Instant,
-        total: Option<Due>,
-    ) -> Result<Option<Due>, ()>
+    fn callers<Req, Res, Err>(&self, request: &Req, facts: Facts, now: Instant) -> Option<Due>
     where
         X: Judge<Req, Res, Err>,
     {
-        let Some(header) = self.propagate else { return Ok(total) };
-        let Some(remaining) = self.exchange.deadline(request, facts, Some(header)) else {
-            return Ok(total);
-        };
+        let remaining = self.exchange.deadline(request, facts, Some(self.propagate?))?;
         let remaining = match remaining {
             // Tokio's timer rounds up to whole milliseconds, so half of one earlier falls on the
             // tick of the caller's own timer or just before it: our answer says what happened,
             // where theirs would say `Cancelled`.
-            Remaining::For(left) => Remaining::For(left.checked_sub(HALF_A_TICK).unwrap_or(left)),
+            Remaining::For(left) => Remaining::For(left.saturating_sub(HALF_A_TICK.min(left / 2))),
             Remaining::Until(at) => Remaining::Until(at),
         };
-        let Some(at) = remaining.ends(now) else { return Ok(total) };
-        if at <= now {
-            return Err(());
-        }
-        Ok(Due::sooner(total, Some(Due { at, clock: Clock::Deadline })))
+        Some(Due { at: remaining.ends(now)?, clock: Clock::Deadline })
     }
 }
 
@@ -123,21 +110,35 @@ where
         let limits = *self.limits.refreshed(&self.state.limits);
 
         let own = Due::after(now, limits.of_total(), Clock::Total);
-        let total = self.total::<_, S::Response, S::Error>(&request, facts, now, own);
+        let callers = self.callers::<_, S::Response, S::Error>(&request, facts, now);
         let kept = self.exchange.context(&request);
         let state = self.state.lease();
-        let call = Call {
-            head: Due::sooner(total.unwrap_or(own), Due::after(now, limits.of_head(), Clock::Head)),
-            total: total.unwrap_or(own),
+        let mut call = Call {
+            head: Due::after(now, limits.of_head(), Clock::Head),
+            total: Due::sooner(own, callers),
             idle: limits.of_idle().map(TimeLimit::get),
             facts,
             forward: self.propagate,
+            told: None,
             nested: entered.is_nested(),
         };
-        if total.is_err()
-            && let Some(rejection) = state.refuse()
-        {
-            return ResponseFuture::refused(rejection, call, state, kept, self.exchange.clone());
+        call.head = Due::sooner(call.total, call.head);
+        if call.forward.is_some() {
+            // A limit that is only tried out is nobody's deadline.
+            let told = if state.is_shadow() { callers } else { call.total };
+            call.told = told.map(|due| due.at).filter(|at| *at > now);
+        }
+        if callers.is_some_and(|due| due.at <= now) {
+            if let Some(rejection) = state.refuse() {
+                return ResponseFuture::refused(
+                    rejection,
+                    call,
+                    state,
+                    kept,
+                    self.exchange.clone(),
+                );
+            }
+            call.stop();
         }
         if mem::take(&mut self.ready) {
             call.forward::<X, Request, S::Response, S::Error>(&self.exchange, &mut request, now);

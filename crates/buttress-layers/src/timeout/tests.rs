@@ -19,6 +19,8 @@ use tower_test::{assert_request_eq, mock};
 
 use super::*;
 
+mod shadow;
+
 const LIMIT: TimeLimit = TimeLimit::from_millis(150);
 
 fn plain(limits: impl Into<Limits>) -> TimeoutLayer<Plain> {
@@ -126,26 +128,6 @@ async fn what_is_inside_is_dropped_as_soon_as_time_is_up() {
 
     // The refused future is still there, and its inner one is gone all the same.
     assert_eq!(Arc::strong_count(&held), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn shadow_mode_counts_once_and_refuses_nothing() {
-    let layer = plain(LIMIT);
-    let handle = layer.handle();
-    handle.set_shadow(true);
-    let (mut service, mut inner) = mock::spawn_layer::<_, _, _>(layer);
-    assert_ready_ok!(service.poll_ready());
-    let mut response = task::spawn(service.call("slow"));
-    let sent = assert_request_eq!(inner, "slow");
-    assert_pending!(response.poll());
-
-    advance(Duration::from_millis(400)).await;
-    assert_pending!(response.poll());
-    assert_pending!(response.poll());
-    sent.send_response("late");
-
-    assert_eq!(assert_ready_ok!(response.poll()), "late");
-    assert_eq!(handle.snapshot().expired(Clock::Total), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,7 +358,7 @@ async fn expired_work_is_refused_before_it_starts() {
         request.headers_mut().insert(name, value.parse().unwrap());
         assert_ready_ok!(service.poll_ready());
         let error = assert_ready_err!(task::spawn(service.call(request)).poll());
-        assert!(timed_out(&error), "{name}");
+        assert_eq!(Rejection::find(&*error).map(Rejection::kind), Some(Kind::Expired), "{name}");
     }
 
     assert_pending!(inner.poll_request());
@@ -397,4 +379,74 @@ async fn the_callers_deadline_is_kept_on_the_very_tick() {
 
     assert_eq!(started.elapsed(), Duration::from_millis(30));
     assert_eq!(response.headers()["grpc-status"], "4");
+}
+
+/// Answers after so many messages to itself, which use up its task's budget over and over.
+fn busy(messages: u32) -> impl Future<Output = ()> + Send {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    async move {
+        for _ in 0..messages {
+            sender.send(()).unwrap();
+            receiver.recv().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_uses_up_its_tasks_budget_runs_out_of_time_all_the_same() {
+    let service = plain(LIMIT).layer(service_fn(|()| async {
+        busy(1_000_000).await;
+        Ok::<_, BoxError>(())
+    }));
+    let call = tokio::spawn(service.oneshot(()));
+    tokio::task::yield_now().await;
+
+    advance(Duration::from_millis(150)).await;
+
+    assert!(timed_out(&call.await.unwrap().unwrap_err()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_uses_up_its_tasks_budget_is_cut_off_all_the_same() {
+    let service = TimeoutLayer::new("t", LIMIT).layer(streaming(|| {
+        stream::once(async {
+            busy(1_000_000).await;
+            Bytes::from_static(b"late")
+        })
+    }));
+    let body = service.oneshot(get()).await.unwrap().into_body();
+    let reading = tokio::spawn(read(body));
+    tokio::task::yield_now().await;
+
+    advance(Duration::from_millis(150)).await;
+
+    assert!(timed_out(&reading.await.unwrap().1.unwrap_err()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_not_started_past_its_limit() {
+    let (mut service, mut inner) = mock::spawn_layer::<&str, (), _>(plain(LIMIT));
+    inner.allow(0);
+    assert_ready_ok!(service.poll_ready());
+    let mut response = task::spawn(service.call("queued"));
+    assert_pending!(response.poll());
+
+    // Ready, but only after the limit, and seen in the same poll as the timer.
+    advance(Duration::from_millis(151)).await;
+    inner.allow(1);
+
+    assert!(timed_out(&assert_ready_err!(response.poll())));
+    assert_pending!(inner.poll_request());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_longer_deadline_is_never_worse() {
+    let layer = TimeoutLayer::new("t", LIMIT).propagate();
+
+    for timeout in ["1n", "499u", "500u", "501u", "1000u"] {
+        let mut request = grpc();
+        request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        let response = layer.layer(echo()).oneshot(request).await.unwrap();
+        assert!(Rejection::of_response(&response).is_none(), "{timeout}");
+    }
 }

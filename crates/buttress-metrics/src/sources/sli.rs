@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use buttress_core::{Code, Observe, Protocol, Reason, Side, Verdict, cells::Buckets};
+use buttress_core::{Code, Kind, Observe, Protocol, Reason, Side, Verdict, cells::Buckets};
 use buttress_layers::sli::{OTHER, RouteCounts, Series, SliHandle};
 
 use crate::{
@@ -25,8 +25,13 @@ impl Source for SliHandle {
         #[expect(clippy::cast_precision_loss, reason = "there are not 2^53 calls under way")]
         let in_flight = snapshot.in_flight as f64;
         let labels = [("sli", sli), ("side", side.as_str())];
-        report.gauge(SLI_IN_FLIGHT.name, &labels, in_flight);
+        report.amount(SLI_IN_FLIGHT.name, &labels, in_flight);
 
+        for outcome in [Verdict::Bad, Verdict::Excluded] {
+            for reason in Reason::OURS.into_iter().chain(Kind::ALL.map(Reason::Refused)) {
+                report_reason(report, sli, side, outcome, reason, 0);
+            }
+        }
         for route in &snapshot.routes {
             report_route(report, sli, side, route);
         }
@@ -58,16 +63,28 @@ fn report_route(report: &mut Report, sli: &str, side: Side, route: &RouteCounts)
     }
     for kind in &route.series {
         if kind.series.verdict != Verdict::Good {
-            let labels = [
-                ("sli", sli),
-                ("side", side.as_str()),
-                ("outcome", kind.series.verdict.as_str()),
-                ("reason", kind.series.reason.as_str()),
-            ];
-            report.counter(SLI_REASONS.name, &labels, kind.durations.count());
+            let (verdict, reason) = (kind.series.verdict, kind.series.reason);
+            report_reason(report, sli, side, verdict, reason, kind.durations.count());
         }
         report_durations(report, sli, side, &route.route, &kind.series, &kind.durations);
     }
+}
+
+fn report_reason(
+    report: &mut Report,
+    sli: &str,
+    side: Side,
+    verdict: Verdict,
+    reason: Reason,
+    count: u64,
+) {
+    let labels = [
+        ("sli", sli),
+        ("side", side.as_str()),
+        ("outcome", verdict.as_str()),
+        ("reason", reason.as_str()),
+    ];
+    report.counter(SLI_REASONS.name, &labels, count);
 }
 
 /// Durations by OpenTelemetry's semantic conventions, v1.44, with the layer's name beside them:

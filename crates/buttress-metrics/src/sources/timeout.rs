@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use buttress_core::{Observe, TimeLimit};
+use buttress_core::Observe;
 use buttress_layers::timeout::{Clock, TimeoutHandle};
 
 use crate::{
@@ -18,15 +18,15 @@ impl Source for TimeoutHandle {
                 Clock::Head => limits.of_head(),
                 Clock::Total => limits.of_total(),
                 Clock::Idle => limits.of_idle(),
-                Clock::Deadline => None,
+                Clock::Deadline => continue,
             };
-            if let Some(limit) = limit.map(TimeLimit::get) {
-                report.gauge(TIMEOUT_LIMIT.name, &labels, limit.as_secs_f64());
-            }
+            // A clock that does not run has a limit that is never reached.
+            let limit = limit.map_or(f64::INFINITY, |limit| limit.get().as_secs_f64());
+            report.lowest(TIMEOUT_LIMIT.name, &labels, limit);
         }
         let labels = [("timeout", timeout)];
         report.counter(TIMEOUT_REFUSED.name, &labels, snapshot.refused());
-        report.gauge(TIMEOUT_SHADOW.name, &labels, f64::from(u8::from(self.is_shadow())));
+        report.highest(TIMEOUT_SHADOW.name, &labels, f64::from(u8::from(self.is_shadow())));
     }
 
     fn observe(&self, observer: Arc<dyn Observe>) {
