@@ -134,7 +134,8 @@ where
         );
         match &frame {
             Poll::Ready(None) => {
-                finish_at_end(this.watch.as_mut(), *this.code, this.owed.filter(|_| *this.promised))
+                let promised = this.owed.filter(|_| *this.promised);
+                finish_at_end(this.watch.as_mut(), *this.code, promised);
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {

@@ -19,14 +19,16 @@ pub struct ResponseFuture<F, X, C: Case, Request> {
     #[pin]
     inner: F,
     recording: Option<Recording<C>>,
+    /// Whether a layer around us shares our readings of the clock.
+    nested: bool,
     exchange: X,
     request: PhantomData<fn(Request)>,
 }
 
 impl<F, X, C: Case, Request> ResponseFuture<F, X, C, Request> {
     #[inline]
-    pub(super) fn new(inner: F, recording: Recording<C>, exchange: X) -> Self {
-        Self { inner, recording: Some(recording), exchange, request: PhantomData }
+    pub(super) fn new(inner: F, recording: Recording<C>, nested: bool, exchange: X) -> Self {
+        Self { inner, recording: Some(recording), nested, exchange, request: PhantomData }
     }
 }
 
@@ -41,7 +43,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let recording = this.recording.as_mut().expect("polled after completion");
-        let _scope = clock::poll(recording.nested);
+        let _scope = clock::poll(*this.nested);
 
         let outcome =
             ready!(guarded(|| this.inner.poll(cx), || recording.end(End::Panicked, read()),));

@@ -27,7 +27,6 @@ pub struct Recording<C: Case> {
     /// From when on a caller that leaves leaves because we are late.
     late: Option<Instant>,
     head: Option<Instant>,
-    pub(super) nested: bool,
     /// While the classifier looks at the head.
     judging: bool,
     ended: bool,
@@ -41,7 +40,6 @@ impl<C: Case> Recording<C> {
         place: Place,
         started: Instant,
         late: Option<Instant>,
-        nested: bool,
     ) -> Self {
         state.started.increment();
         let callers_word = state.side == Side::Server && case.facts().protocol == Protocol::Grpc;
@@ -53,7 +51,6 @@ impl<C: Case> Recording<C> {
             started,
             late,
             head: None,
-            nested,
             judging: false,
             ended: false,
         }

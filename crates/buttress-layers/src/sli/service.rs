@@ -75,8 +75,8 @@ where
         let case = self.exchange.open(&request, facts, self.state.side);
         let nested = entered.is_nested();
 
-        let mut recording = Recording::start(case, self.state.lease(), place, now, late, nested);
+        let mut recording = Recording::start(case, self.state.lease(), place, now, late);
         let inner = guarded(|| self.inner.call(request), || recording.end(End::Panicked, read()));
-        ResponseFuture::new(inner, recording, self.exchange.clone())
+        ResponseFuture::new(inner, recording, nested, self.exchange.clone())
     }
 }

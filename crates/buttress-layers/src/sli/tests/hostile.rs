@@ -49,10 +49,7 @@ async fn made_up_methods_take_up_no_room_when_a_layer_answers_for_them() {
     let refused = || {
         Rejection::new(Kind::RateLimited, "r").into_response::<Boxed>(buttress_core::Protocol::Grpc)
     };
-    let unauthenticated = || {
-        let response = message(vec![trailers("16")]);
-        response
-    };
+    let unauthenticated = || message(vec![trailers("16")]);
 
     for number in 0..20 {
         let path = format!("/made.Up/Method{number}");
