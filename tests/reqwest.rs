@@ -175,7 +175,8 @@ async fn the_adapter_refuses_what_is_late_already_and_what_is_late_in_the_end() 
     let part = soon(stack.oneshot(get("/stalls").body(Body::default()).unwrap())).await.unwrap();
     let part = soon(part.into_body().collect()).await.unwrap_err();
 
-    for error in [already, late.unwrap_err(), part] {
+    assert_eq!(refused_by(&*already), Some((Kind::Expired, "upstream")), "{already:?}");
+    for error in [late.unwrap_err(), part] {
         assert_eq!(refused_by(&*error), Some((Kind::TimedOut, "upstream")), "{error:?}");
     }
     assert_eq!(handle.snapshot().refused(), 1);

@@ -13,7 +13,8 @@ use buttress::{
     timeout::{Clock, Timeout, TimeoutLayer},
 };
 use buttress_tests::{
-    Calls, Moody, NEVER, ask, bad, channel, endpoint, http2_client, recorded, serve_grpc, soon,
+    Calls, Moody, NEVER, ask, bad, channel, endpoint, excluded, http2_client, recorded, serve_grpc,
+    soon,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -82,7 +83,7 @@ async fn a_deadline_that_has_passed_is_refused_before_the_work_starts() {
 
     assert_eq!(late.code(), Code::DeadlineExceeded);
     assert_eq!(handle.snapshot().refused(), 1);
-    assert_eq!(calls.next().await.judgement, bad(Reason::Refused(Kind::TimedOut)));
+    assert_eq!(calls.next().await.judgement, excluded(Reason::Refused(Kind::Expired)));
 }
 
 #[tokio::test]
