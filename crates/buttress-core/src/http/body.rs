@@ -53,23 +53,27 @@ impl<B: Body, W: Watch> Watched<B, W> {
     /// Watches the body of `response`, which may have ended already.
     #[inline]
     pub fn around(facts: Facts, response: Response<B>, watch: W) -> Response<Self> {
-        let (head, inner) = response.into_parts();
         let code = match facts.protocol {
-            Protocol::Grpc => grpc_status(&head.headers),
+            Protocol::Grpc => grpc_status(response.headers()),
             _ => None,
         };
-        if is_bodyless(facts.method, head.status) || inner.is_end_stream() {
+        if is_bodyless(facts.method, response.status()) || response.body().is_end_stream() {
             std::pin::pin!(watch).end(Finish::Complete { code });
-            return Response::from_parts(head, Self::passing(inner));
+            return response.map(Self::passing);
         }
-        let length = content_length(&head.headers);
+        let length = content_length(response.headers());
         let owed = match facts.protocol {
             Protocol::Grpc => None,
-            _ => length.or_else(|| inner.size_hint().exact()),
+            _ => length.or_else(|| response.body().size_hint().exact()),
         };
-        let (inner, watch, protocol) = (Some(inner), Some(watch), facts.protocol);
-        let promised = length.is_some();
-        Response::from_parts(head, Self { inner, watch, protocol, code, owed, promised })
+        response.map(|inner| Self {
+            inner: Some(inner),
+            watch: Some(watch),
+            protocol: facts.protocol,
+            code,
+            owed,
+            promised: length.is_some(),
+        })
     }
 }
 

@@ -177,15 +177,17 @@ where
                 let gave_up = this.exchange.is_timeout(this.call.facts, &outcome);
                 let Some(rejection) = gave_up.then(|| state.expire(Clock::Deadline)).flatten()
                 else {
-                    let state = this.state.take().expect("it was there");
-                    let response = outcome.map_err(|error| this.exchange.inner(error))?;
-                    let call = this.call;
-                    return Poll::Ready(Ok(watch::<X, Request, _, S::Error>(
-                        this.exchange,
-                        response,
-                        call,
-                        state,
-                    )));
+                    return Poll::Ready(match outcome {
+                        Ok(response) => {
+                            let state = this.state.take().expect("it was there");
+                            let (exchange, call) = (this.exchange, this.call);
+                            Ok(watch::<X, Request, _, S::Error>(exchange, response, call, state))
+                        }
+                        Err(error) => {
+                            this.state.take();
+                            Err(this.exchange.inner(error))
+                        }
+                    });
                 };
                 rejection
             }
