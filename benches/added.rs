@@ -132,7 +132,7 @@ fn routers() -> Vec<Case> {
     ]
 }
 
-/// Prints a group: its first case is what the others add to, its second the peer to compare with.
+/// Prints a group: its first case is what the others add to, its second what they are a ratio of.
 fn print(group: &[Case], options: &Options, runtime: &tokio::runtime::Runtime) {
     let timed = |make: &dyn Fn(&Case) -> Calls| {
         let mut calls: Vec<_> = group.iter().map(make).collect();
@@ -140,7 +140,7 @@ fn print(group: &[Case], options: &Options, runtime: &tokio::runtime::Runtime) {
     };
     let (ready, oneshot) = (timed(&|case| (case.ready)()), timed(&|case| (case.oneshot)()));
     println!(
-        "\n{:<38}{:>9}{:>8}{:>10}{:>8}{:>12}{:>14}",
+        "\n{:<38}{:>9}{:>8}{:>12}{:>8}{:>13}{:>16}",
         "added to a call",
         "ready ns",
         "ratio",
@@ -175,7 +175,7 @@ fn print(group: &[Case], options: &Options, runtime: &tokio::runtime::Runtime) {
             String::new()
         };
         println!(
-            "{:<38}{:>9.1}{:>8}{:>10.1}{:>8}{:>12.2}{:>14}",
+            "{:<38}{:>9.1}{:>8}{:>12.1}{:>8}{:>13.2}{:>16}",
             case.name,
             added(&ready),
             ratio(&ready),

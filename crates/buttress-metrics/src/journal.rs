@@ -8,6 +8,24 @@ use std::{
 use buttress_core::{Change, Event, Observe};
 
 /// What happened to the watched layers, the newest last. Bounded: the oldest make room.
+///
+/// ```
+/// use buttress_core::TimeLimit;
+/// use buttress_layers::timeout::TimeoutLayer;
+/// use buttress_metrics::Telemetry;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let telemetry = Telemetry::new();
+/// let timeout = TimeoutLayer::new("shop", TimeLimit::from_secs(2)).handle();
+/// telemetry.watch(timeout.clone());
+///
+/// timeout.set_limits(TimeLimit::from_secs(1).into());
+///
+/// let entries = telemetry.journal().entries();
+/// assert_eq!(entries[0].to_string(), "timeout shop: time limits set: total 1s");
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Journal {
     entries: Mutex<VecDeque<Entry>>,

@@ -12,6 +12,36 @@ use crate::{Journal, Report, report::RpcStatusLabel};
 /// Something that counts, and can be read: a layer's handle.
 ///
 /// Implemented for the handles of all layers; implement it for a layer of your own.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use buttress_core::Observe;
+/// use buttress_metrics::{Report, Source, Telemetry};
+///
+/// /// What a cache of ours counts.
+/// #[derive(Clone)]
+/// struct CacheHandle(Arc<AtomicU64>);
+///
+/// impl Source for CacheHandle {
+///     fn report(&self, report: &mut Report) {
+///         report.counter("cache_hits_total", &[("cache", "pages")], self.0.load(Ordering::Relaxed));
+///     }
+///     fn observe(&self, _: Arc<dyn Observe>) {}
+///     fn is_last(&self) -> bool {
+///         Arc::strong_count(&self.0) == 1
+///     }
+///     fn id(&self) -> usize {
+///         Arc::as_ptr(&self.0) as usize
+///     }
+/// }
+///
+/// let exporter = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+/// let hits = CacheHandle(Arc::default());
+/// hits.0.fetch_add(3, Ordering::Relaxed);
+///
+/// metrics::with_local_recorder(&exporter, || Telemetry::new().watch(hits.clone()));
+/// assert!(exporter.handle().render().contains(r#"cache_hits_total{cache="pages"} 3"#));
+/// ```
 pub trait Source: Send + Sync + 'static {
     /// Says what has been counted so far.
     fn report(&self, report: &mut Report);
