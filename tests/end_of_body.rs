@@ -9,7 +9,7 @@ use axum::{
     response::Response,
     routing::get,
 };
-use buttress::{Judgement, Reason, sli::SliLayer};
+use buttress::{Judgement, Reason, TimeLimit, sli::SliLayer, timeout::TimeoutLayer};
 use buttress_tests::{Calls, GOOD, bad, excluded, http2_client, recorded, serve, soon};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -47,6 +47,25 @@ async fn over_http2_a_call_ends_as_its_body_does() {
     }
 
     assert_eq!(server.counts.snapshot().in_flight, 0);
+}
+
+/// A shared cache would keep half a page for a whole one.
+#[tokio::test]
+async fn an_answer_that_is_cut_off_does_not_look_whole_whatever_its_caller_said_it_spoke() {
+    let timeout = TimeoutLayer::new("shop", TimeLimit::from_millis(50));
+    let address = serve(app(Arc::new(Notify::new())).layer(timeout)).await;
+
+    for said in ["", "content-type: application/grpc\r\n"] {
+        let request = format!("GET /stalls HTTP/1.1\r\nhost: x\r\n{said}\r\n");
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        soon(socket.read_to_end(&mut answer)).await.unwrap();
+
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains(PART), "{answer}");
+        assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
 }
 
 const CASES: [Case; 13] = [

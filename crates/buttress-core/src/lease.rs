@@ -44,9 +44,13 @@ impl<T> Shared<T> {
     /// Whether nothing else holds on to the state: no layer, no service, no call.
     #[must_use]
     pub fn is_last(&self) -> bool {
-        let last = Arc::strong_count(&self.counts) == 1
-            && self.counts.iter().all(|count| Arc::strong_count(&count.0) == 1);
-        // A count is read relaxed; what its last holder wrote is to be seen once it is 1.
+        // A count is read relaxed: who sees the 1 that a holder left must see what that one did
+        // before. First the leases that it had taken, and then what the leases counted.
+        if Arc::strong_count(&self.counts) != 1 {
+            return false;
+        }
+        fence(Ordering::Acquire);
+        let last = self.counts.iter().all(|count| Arc::strong_count(&count.0) == 1);
         fence(Ordering::Acquire);
         last
     }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::{pin_project, pinned_drop};
 
-use super::head::{grpc_status, is_bodyless};
+use super::head::{ResponseHead, grpc_status, is_bodyless};
 use crate::{BoxError, Code, Facts, Finish, Protocol, Rejection, Watch, clock, guarded};
 
 /// A response body whose end somebody watches.
@@ -18,7 +18,8 @@ use crate::{BoxError, Code, Facts, Finish, Protocol, Rejection, Watch, clock, gu
 /// It ends once: complete, broken, cut off, panicked or dropped. It does not say that it is at
 /// its end before the watch has seen it, so a server polls on to the trailers. A server that
 /// stops at the last byte which `Content-Length` promised, or never polls the body of a `HEAD`,
-/// is not taken for a client that left.
+/// is not taken for a client that left. A body that ends short of its `Content-Length` is broken; one
+/// that is empty from the start is not looked at, for HTTP/1 servers correct the header then.
 #[pin_project(PinnedDrop)]
 pub struct Watched<B, W: Watch> {
     /// `None` once it was cut off, so that what it holds is free at once.
@@ -53,7 +54,13 @@ impl<B: Body, W: Watch> Watched<B, W> {
     /// Watches the body of `response`, which may have ended already.
     #[inline]
     pub fn around(facts: Facts, response: Response<B>, watch: W) -> Response<Self> {
-        let code = match facts.protocol {
+        // By what the answer is, and not by what its caller asked for: an answer in plain HTTP
+        // that was cut off must not end as if it were whole.
+        let protocol = match facts.protocol {
+            Protocol::Grpc if !ResponseHead::of(&response).is_grpc() => Protocol::Http,
+            protocol => protocol,
+        };
+        let code = match protocol {
             Protocol::Grpc => grpc_status(response.headers()),
             _ => None,
         };
@@ -62,14 +69,14 @@ impl<B: Body, W: Watch> Watched<B, W> {
             return response.map(Self::passing);
         }
         let length = content_length(response.headers());
-        let owed = match facts.protocol {
+        let owed = match protocol {
             Protocol::Grpc => None,
             _ => length.or_else(|| response.body().size_hint().exact()),
         };
         response.map(|inner| Self {
             inner: Some(inner),
             watch: Some(watch),
-            protocol: facts.protocol,
+            protocol,
             code,
             owed,
             promised: length.is_some(),

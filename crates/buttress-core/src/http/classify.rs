@@ -95,8 +95,7 @@ pub struct Classified<C = Conventional>(pub C);
 impl<C: Classify> Classified<C> {
     pub(crate) fn open(&self, request: RequestHead<'_>, facts: Facts, side: Side) -> HttpCase<C> {
         let note = self.0.begin(request);
-        let asked_grpc = facts.protocol == Protocol::Grpc;
-        HttpCase { facts, side, asked_grpc, classifier: self.0.clone(), note, head: None }
+        HttpCase { facts, side, classifier: self.0.clone(), note, head: None }
     }
 }
 
@@ -173,8 +172,6 @@ where
 pub struct HttpCase<C: Classify = Conventional> {
     facts: Facts,
     side: Side,
-    /// Whether the caller spoke gRPC, whatever the answer speaks.
-    asked_grpc: bool,
     classifier: C,
     note: C::Note,
     head: Option<Judgement>,
@@ -208,15 +205,10 @@ impl<C: Classify> Case for HttpCase<C> {
 
     #[inline]
     fn end(&mut self, end: End<'_>, timing: Timing) -> Judgement {
+        // With the code of the head, if that had one; the end brings its own.
+        let judged = self.classifier.end(&mut self.note, self.facts, self.head, end, timing);
         match end {
-            End::Complete { code: Some(code) } => {
-                self.facts.code = Some(code);
-                if self.asked_grpc && self.facts.protocol != Protocol::Grpc {
-                    // It was gRPC after all: a layer of ours cut it off, in trailers.
-                    self.facts.protocol = Protocol::Grpc;
-                    self.head = None;
-                }
-            }
+            End::Complete { code: Some(code) } => self.facts.code = Some(code),
             // The caller is told the status of a refusal, be it an error or a response.
             End::Failed(Some(error)) => {
                 if let Some(rejection) = Rejection::find(error) {
@@ -226,6 +218,6 @@ impl<C: Classify> Case for HttpCase<C> {
             }
             _ => {}
         }
-        self.classifier.end(&mut self.note, self.facts, self.head, end, timing)
+        judged
     }
 }

@@ -148,7 +148,7 @@ impl StatusRules {
             // The handler's word is good for what it knew: not for a call that never got its
             // status, or that was cut off.
             (End::Complete { code: code @ (None | Some(Code::DeadlineExceeded)) }, Some(head))
-                if grpc && head.reason == Reason::Application =>
+                if grpc && facts.code.is_none() && head.reason == Reason::Application =>
             {
                 self.of_code(code)
             }

@@ -54,8 +54,8 @@
 //! [`Route`](buttress_core::Route) in the request's extensions. Never a raw path. There is room
 //! for [`DEFAULT_ROUTES`] of them unless [`SliLayer::server_with_routes`] says otherwise; what comes
 //! after that counts as `__other__`, and an event says so. A gRPC method takes up room on a server
-//! only once a service has answered for it, neither as unimplemented nor by turning the caller
-//! away, so no caller can fill the table with names it made up.
+//! only once a service has answered for it, with a stream or with `OK`, so no caller can fill the
+//! table with names it made up. Name those that only ever fail with [`SliLayer::routes`].
 //!
 //! Latency objectives are exact when they count through a [`Sink`]: the histograms here are of the
 //! total, in fixed buckets.

@@ -21,7 +21,7 @@ pub struct Recording<C: Case> {
     case: C,
     state: Lease<State>,
     place: Place,
-    /// Whether the route is a name that a stranger has said: the method of a gRPC call.
+    /// Whether the route is a name that only a stranger has said: the method of a gRPC call.
     callers_word: bool,
     started: Instant,
     /// From when on a caller that leaves leaves because we are late.
@@ -63,7 +63,12 @@ impl<C: Case> Recording<C> {
         self.judging = true;
         take(&mut self.case);
         self.judging = false;
-        self.case.facts()
+        let facts = self.case.facts();
+        if facts.protocol == Protocol::Grpc && facts.code.is_none() {
+            // Its status is to follow in trailers, so a service has answered to that name.
+            self.callers_word = false;
+        }
+        facts
     }
 
     #[inline]
@@ -82,7 +87,7 @@ impl<C: Case> Recording<C> {
             Judgement::new(Verdict::Bad, Reason::Panicked)
         });
         let facts = self.case.facts();
-        self.settle_place(facts, judgement);
+        let full = self.settle_place(facts);
 
         let cells = self.state.routes.cells(&self.place);
         cells.histogram(facts, judgement).record(timing.total);
@@ -94,24 +99,27 @@ impl<C: Case> Recording<C> {
                 panic = Some(payload);
             }
         }
+        if full {
+            let capacity = self.state.routes.capacity();
+            let tell = || self.state.emit(Change::LabelsFull { capacity });
+            panic = catch_unwind(AssertUnwindSafe(tell)).err().or(panic);
+        }
         if let Some(payload) = panic.filter(|_| !thread::panicking()) {
             resume_unwind(payload);
         }
     }
 
-    /// Gives a route that has not been seen before its place, unless its caller made it up.
-    fn settle_place(&mut self, facts: Facts, judgement: Judgement) {
+    /// Gives a route that has not been seen before its place, unless its caller made it up. Says
+    /// whether this is the first to find no room.
+    fn settle_place(&mut self, facts: Facts) -> bool {
         if let Place::New(template) = &mut self.place {
             let template = mem::take(template);
-            self.place = if !self.callers_word || is_known_method(facts, judgement) {
-                self.state.routes.add(template)
-            } else {
-                Place::Other
-            };
+            // An error without a stream before it may come from a layer that answers for any
+            // name. A success does not.
+            let known = !self.callers_word || facts.code == Some(Code::Ok);
+            self.place = if known { self.state.routes.add(template) } else { Place::Other };
         }
-        if self.place == Place::Other && self.state.routes.is_full_and_untold() {
-            self.state.emit(Change::LabelsFull { capacity: self.state.routes.capacity() });
-        }
+        self.place == Place::Other && self.state.routes.is_full_and_untold()
     }
 
     fn drop_end(&self, now: Instant) -> End<'static> {
@@ -122,15 +130,6 @@ impl<C: Case> Recording<C> {
         let late = self.late.is_some_and(|late| now >= late);
         End::Dropped { stage, side: self.state.side, late }
     }
-}
-
-/// Whether a gRPC method is one that the server has: a service answered for it, and not a layer
-/// that answers for any name.
-fn is_known_method(facts: Facts, judgement: Judgement) -> bool {
-    let turned_away = [Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied];
-    facts.protocol == Protocol::Grpc
-        && !matches!(judgement.reason, Reason::Refused(_))
-        && facts.code.is_some_and(|code| !turned_away.contains(&code))
 }
 
 /// Nothing in it is pinned.

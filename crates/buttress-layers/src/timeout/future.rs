@@ -71,7 +71,8 @@ impl Call {
     where
         X: Judge<Req, Res, Err>,
     {
-        if let (Some(header), Some(at)) = (self.forward, self.told) {
+        // In shadow mode it may leave late: what has passed goes on as it came.
+        if let (Some(header), Some(at)) = (self.forward, self.told.filter(|at| *at > now)) {
             exchange.forward(request, self.facts, header, at, now);
         }
     }
@@ -174,9 +175,14 @@ where
                 rejection
             }
             Poll::Ready(outcome) => {
-                let gave_up = this.exchange.is_timeout(this.call.facts, &outcome);
+                // Without a clock it has been counted already, in shadow mode.
+                let gave_up =
+                    this.call.head.is_some() && this.exchange.is_timeout(this.call.facts, &outcome);
                 let Some(rejection) = gave_up.then(|| state.expire(Clock::Deadline)).flatten()
                 else {
+                    if gave_up {
+                        this.call.stop();
+                    }
                     return Poll::Ready(match outcome {
                         Ok(response) => {
                             let state = this.state.take().expect("it was there");

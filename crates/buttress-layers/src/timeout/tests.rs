@@ -155,7 +155,7 @@ fn slow() -> impl Service<(), Response = (), Error = BoxError, Future: Send> + C
 type Answer = Ready<Result<Response<Boxed>, Infallible>>;
 type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 
-/// A service whose body is this stream of frames.
+/// A service whose body is this stream of frames; it answers gRPC in gRPC.
 fn streaming<F, I>(
     frames: F,
 ) -> impl Service<Request<()>, Response = Response<Boxed>, Error = Infallible, Future = Answer> + Clone
@@ -163,9 +163,13 @@ where
     F: Fn() -> I + Clone,
     I: Stream<Item = Bytes> + Send + 'static,
 {
-    service_fn(move |_: Request<()>| {
+    service_fn(move |request: Request<()>| {
         let frames = frames().map(|data| Ok::<_, BoxError>(Frame::data(data)));
-        ready(Ok(Response::new(StreamBody::new(frames).boxed_unsync())))
+        let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+        if let Some(spoken) = request.headers().get("content-type") {
+            response.headers_mut().insert("content-type", spoken.clone());
+        }
+        ready(Ok(response))
     })
 }
 
@@ -251,6 +255,21 @@ async fn a_grpc_body_cut_short_ends_in_trailers_with_a_status() {
     let trailers = end.unwrap().expect("trailers");
     assert_eq!(frames, 1);
     assert_eq!(trailers["grpc-status"], Code::DeadlineExceeded.number().to_string().as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_answer_does_not_end_well_because_its_caller_said_grpc() {
+    let plainly = paced(&[100, 100]).map_response(|mut response: Response<Boxed>| {
+        response.headers_mut().clear();
+        response
+    });
+    let service = TimeoutLayer::new("t", LIMIT).layer(plainly);
+
+    let response = service.oneshot(grpc()).await.unwrap();
+    let (frames, end, _) = read(response.into_body()).await;
+
+    assert_eq!(frames, 1);
+    assert!(timed_out(&end.unwrap_err()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,13 @@ async fn made_up_grpc_methods_take_up_no_room() {
     assert_eq!(counts(OTHER), Some(51));
 }
 
-/// The templates that a layer has seen, and its counts.
+/// A gRPC response that is over with its head.
+fn trailers_only(status: &str) -> Response<Boxed> {
+    let response = Response::builder().header("content-type", "application/grpc");
+    response.header("grpc-status", status).body(Boxed::default()).unwrap()
+}
+
+/// The templates that a layer has seen.
 fn routes(handle: &SliHandle) -> Vec<Box<str>> {
     handle.snapshot().routes.into_iter().map(|counts| counts.route).collect()
 }
@@ -49,7 +55,7 @@ async fn made_up_methods_take_up_no_room_when_a_layer_answers_for_them() {
     let refused = || {
         Rejection::new(Kind::RateLimited, "r").into_response::<Boxed>(buttress_core::Protocol::Grpc)
     };
-    let unauthenticated = || message(vec![trailers("16")]);
+    let unauthenticated = || trailers_only("16");
 
     for number in 0..20 {
         let path = format!("/made.Up/Method{number}");
@@ -60,6 +66,81 @@ async fn made_up_methods_take_up_no_room_when_a_layer_answers_for_them() {
     }
 
     assert_eq!(routes(&handle), [OTHER.into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_method_is_known_by_a_stream_or_a_success_and_not_by_an_error_alone() {
+    let layer = SliLayer::server("s");
+
+    for status in ["2", "3", "8", "13", "14"] {
+        answer(&layer, grpc("/made.Up/Method"), trailers_only(status)).await;
+    }
+    answer(&layer, grpc("/shop.Shop/Empty"), trailers_only("0")).await;
+    let stream = message(vec![data(), data()]);
+    let watched = Mutex::new(Some(stream));
+    let service = layer.layer(service_fn(|_: Request<()>| {
+        ready(Ok::<_, Infallible>(watched.lock().unwrap().take().expect("one call")))
+    }));
+    let mut left = service.oneshot(grpc("/shop.Shop/Watch")).await.unwrap().into_body();
+    left.frame().await.unwrap().unwrap();
+    drop(left);
+
+    let mut known = routes(&layer.handle());
+    known.sort();
+    assert_eq!(known, ["/shop.Shop/Empty".into(), "/shop.Shop/Watch".into(), OTHER.into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handlers_word_on_its_own_status_is_believed() {
+    let (layer, log) = logged(SliLayer::server("s"));
+    let mut own = trailers_only("4");
+    own.extensions_mut().insert(Verdict::Excluded);
+
+    answer(&layer, grpc("/a/B"), own).await;
+
+    assert_eq!(judged(&log), [(Verdict::Excluded, Reason::Application)]);
+}
+
+struct Panics;
+
+impl Observe for Panics {
+    fn observe(&self, _: &Event<'_>) {
+        panic_any("an observer");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_keeps_no_call_from_being_counted_and_aborts_nothing() {
+    let full = || {
+        let layer = SliLayer::server_with_routes("s", 1).routes(["/a"]);
+        layer.handle().observe(Arc::new(Panics));
+        layer
+    };
+    let request = || {
+        let mut request = get();
+        request.extensions_mut().insert(Route::from("/b"));
+        request
+    };
+    let (answers, panics) = (full(), full());
+    let answering = answers.layer(service_fn(|_: Request<()>| {
+        ready(Ok::<_, Infallible>(Response::new(Boxed::default())))
+    }));
+    let mut panicking = panics.layer(service_fn(
+        |_: Request<()>| -> std::future::Ready<Result<Response<Boxed>, Infallible>> {
+            panic_any("a handler")
+        },
+    ));
+
+    let answered =
+        catch_unwind(AssertUnwindSafe(|| drop(answering.oneshot(request()).now_or_never())));
+    let panicked = catch_unwind(AssertUnwindSafe(|| drop(panicking.call(request()))));
+
+    assert_eq!(*answered.unwrap_err().downcast::<&str>().unwrap(), "an observer");
+    assert_eq!(*panicked.unwrap_err().downcast::<&str>().unwrap(), "a handler");
+    for (handle, bad) in [(answers.handle(), 0), (panics.handle(), 1)] {
+        assert_eq!((handle.counts().total(), handle.counts().bad), (1, bad));
+        assert_eq!(handle.snapshot().in_flight, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
