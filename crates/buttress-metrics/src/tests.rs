@@ -270,7 +270,8 @@ fn handle(name: &str) -> buttress_layers::timeout::TimeoutHandle {
 
 #[tokio::test(start_paused = true)]
 async fn grpc_calls_have_names_of_their_own_and_the_label_can_be_chosen() {
-    let (exporter, layer) = (exporter(), SliLayer::server("shop"));
+    let layer = SliLayer::server("shop").routes(["/shop.Shop/Buy"]);
+    let exporter = exporter();
     let telemetry = Telemetry::new().rpc_status_label("rpc_status_code");
     telemetry.watch(layer.handle());
     let service = layer.layer(service_fn(|_: Request<()>| {
