@@ -14,11 +14,11 @@ use ::hyper::{
     server::conn::{http1, http2},
 };
 use buttress::{
-    BoxError, Kind, Reason, Rejection, TimeLimit,
+    BoxError, Kind, Reason, TimeLimit,
     sli::SliLayer,
     timeout::{Clock, TimeoutLayer},
 };
-use buttress_tests::{GOOD, bad, http2_client, listen, recorded, serve, soon};
+use buttress_tests::{GOOD, bad, http2_client, listen, recorded, refused_by, serve, soon};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response, Uri};
@@ -62,7 +62,7 @@ async fn a_client_that_is_answered_late_has_the_rejection_in_its_error() {
 
         let error = soon(stack.oneshot(ask(address, "/never"))).await.unwrap_err();
 
-        assert_eq!(refused_by(&error), Some((Kind::TimedOut, "upstream")), "{version:?}");
+        assert_eq!(refused_by(&*error), Some((Kind::TimedOut, "upstream")), "{version:?}");
         assert_eq!(calls.next().await.judgement, TIMED_OUT, "{version:?}");
     }
 }
@@ -85,7 +85,7 @@ async fn a_body_that_a_client_waits_for_too_long_ends_in_the_rejection() {
         let after = soon(body.frame()).await;
 
         assert_eq!(first.into_data().unwrap(), "a part", "{version:?}");
-        assert_eq!(refused_by(&error), Some((Kind::TimedOut, "upstream")), "{version:?}");
+        assert_eq!(refused_by(&*error), Some((Kind::TimedOut, "upstream")), "{version:?}");
         assert!(after.is_none(), "{version:?}");
         assert_eq!(calls.next().await.judgement, TIMED_OUT, "{version:?}");
     }
@@ -230,11 +230,6 @@ fn stalls() -> Body {
 fn ask(address: SocketAddr, path: &str) -> Request<Empty<Bytes>> {
     let uri: Uri = format!("http://{address}{path}").parse().unwrap();
     Request::get(uri).body(Empty::new()).unwrap()
-}
-
-fn refused_by(error: &BoxError) -> Option<(Kind, &str)> {
-    let rejection = Rejection::find(&**error)?;
-    Some((rejection.kind(), rejection.layer()))
 }
 
 /// Enough time for whatever else happens in a test.

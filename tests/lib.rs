@@ -2,6 +2,7 @@
 //! that refuses, and the calls that an SLI layer has recorded.
 
 use std::{
+    error::Error,
     future::{Future, Ready, pending, ready},
     net::SocketAddr,
     task::{Context, Poll},
@@ -10,7 +11,7 @@ use std::{
 
 use axum::Router;
 use buttress::{
-    Auto, BoxError, Facts, Judgement, Reason, Reject, Rejection, Verdict,
+    Auto, BoxError, Facts, Judgement, Kind, Reason, Reject, Rejection, Verdict,
     sli::{Record, SliLayer},
 };
 use bytes::Bytes;
@@ -209,6 +210,13 @@ pub fn recorded<X>(layer: SliLayer<X>) -> (SliLayer<X>, Calls) {
 
 /// A call that got what was promised, as its status says.
 pub const GOOD: Judgement = Judgement::new(Verdict::Good, Reason::Status);
+
+/// What refused a call, and the name of the layer that did.
+#[must_use]
+pub fn refused_by<'a>(error: &'a (dyn Error + 'static)) -> Option<(Kind, &'a str)> {
+    let rejection = Rejection::find(error)?;
+    Some((rejection.kind(), rejection.layer()))
+}
 
 /// A call that did not.
 #[must_use]

@@ -1,7 +1,6 @@
 //! Plain `.layer(..)` on a `reqwest::Client`, on the `http` adapter around it, and on its connector.
 
 use std::{
-    error::Error,
     future::{Pending, pending},
     io,
     net::SocketAddr,
@@ -16,12 +15,12 @@ use axum::{
     routing::{get, post},
 };
 use buttress::{
-    Deadline, Kind, Reason, Rejection, Route, TimeLimit,
+    Deadline, Kind, Reason, Route, TimeLimit,
     reqwest::HttpClient,
     sli::SliLayer,
     timeout::{Clock, TimeoutLayer},
 };
-use buttress_tests::{GOOD, bad, excluded, http_client, listen, recorded, serve, soon};
+use buttress_tests::{GOOD, bad, excluded, http_client, listen, recorded, refused_by, serve, soon};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, StatusCode};
@@ -255,11 +254,6 @@ async fn told(request: AxumRequest) -> String {
 fn ask(address: SocketAddr, path: &str) -> ::reqwest::Request {
     let url: Url = format!("http://{address}{path}").parse().unwrap();
     ::reqwest::Request::new(::reqwest::Method::GET, url)
-}
-
-fn refused_by<'a>(error: &'a (dyn Error + 'static)) -> Option<(Kind, &'a str)> {
-    let rejection = Rejection::find(error)?;
-    Some((rejection.kind(), rejection.layer()))
 }
 
 /// Enough time for whatever else happens in a test.

@@ -58,18 +58,21 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All reasons but the refusals, for which there is [`Kind::ALL`].
-    pub const OURS: [Self; 9] = [
-        Self::Status,
-        Self::Application,
-        Self::Deadline,
-        Self::Failed,
-        Self::Broken,
-        Self::MissingStatus,
-        Self::Left,
-        Self::Panicked,
-        Self::Other,
-    ];
+    /// All reasons: the closed set that a label can hold.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let others = [
+            Self::Status,
+            Self::Application,
+            Self::Deadline,
+            Self::Failed,
+            Self::Broken,
+            Self::MissingStatus,
+            Self::Left,
+            Self::Panicked,
+            Self::Other,
+        ];
+        others.into_iter().chain(Kind::ALL.map(Self::Refused))
+    }
 
     /// The value of the `reason` label.
     #[must_use]

@@ -47,10 +47,10 @@
 pub mod guide;
 
 pub use buttress_core::{
-    Auto, BoxError, Change, ClientError, Code, Custom, Deadline, End, Event, Facts, Judge,
-    Judgement, Kind, Method, Observe, Plain, Protocol, Raise, Random, Rate, Ratio, Reason, Reject,
-    Rejection, Route, Side, Stage, TimeLimit, TimeLimitError, Timing, Typed, Verdict, With, cells,
-    format_grpc_timeout, http, parse_grpc_timeout,
+    Auto, BoxError, Case, Change, ClientError, Code, Custom, Deadline, End, Event, Facts, Finish,
+    Judge, Judgement, Kind, Method, Observe, Observers, Plain, Protocol, Raise, Random, Rate,
+    Ratio, Reason, Reject, Rejection, Remaining, Route, Side, Stage, TimeLimit, TimeLimitError,
+    Timing, Typed, Verdict, Watch, With, cells, format_grpc_timeout, http, parse_grpc_timeout,
 };
 #[cfg(feature = "reqwest")]
 pub use buttress_layers::reqwest;

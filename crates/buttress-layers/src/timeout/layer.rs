@@ -46,9 +46,17 @@ impl<X> TimeoutLayer<X> {
     ///
     /// # Panics
     ///
-    /// When a request is propagated, if `header` is no header name in lower case.
+    /// If `header` is no header name in lower case.
     #[must_use]
     pub fn propagate_in(mut self, header: &'static str) -> Self {
+        // Here and not with the first request: a token of RFC 9110, less the capitals.
+        let fits = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        };
+        assert!(
+            !header.is_empty() && header.bytes().all(fits),
+            "{header:?} is no header name in lower case; write it as x-request-timeout-ms"
+        );
         self.propagate = Some(header);
         self
     }

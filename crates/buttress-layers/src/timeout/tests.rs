@@ -469,3 +469,12 @@ async fn a_longer_deadline_is_never_worse() {
         assert!(Rejection::of_response(&response).is_none(), "{timeout}");
     }
 }
+
+#[test]
+fn a_header_that_is_none_is_refused_when_the_layer_is_built() {
+    for header in ["", "X-Timeout", "x timeout", "x:timeout", "zeitüberschreitung"] {
+        let built = std::panic::catch_unwind(|| TimeoutLayer::new("t", LIMIT).propagate_in(header));
+        assert!(built.is_err(), "{header:?}");
+    }
+    let _ = TimeoutLayer::new("t", LIMIT).propagate_in("x-envoy-expected-rq-timeout-ms");
+}

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use buttress_core::{Code, Kind, Observe, Protocol, Reason, Side, Verdict, cells::Buckets};
+use buttress_core::{Code, Observe, Protocol, Reason, Side, Verdict, cells::Buckets};
 use buttress_layers::sli::{OTHER, RouteCounts, Series, SliHandle};
 
 use crate::{
@@ -28,7 +28,7 @@ impl Source for SliHandle {
         report.amount(SLI_IN_FLIGHT.name, &labels, in_flight);
 
         for outcome in [Verdict::Bad, Verdict::Excluded] {
-            for reason in Reason::OURS.into_iter().chain(Kind::ALL.map(Reason::Refused)) {
+            for reason in Reason::all() {
                 report_reason(report, sli, side, outcome, reason, 0);
             }
         }
