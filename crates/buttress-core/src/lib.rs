@@ -20,6 +20,7 @@
 //! `Status` only), `tonic-transport`, `hyper-util`, `reqwest`.
 
 mod auto;
+pub mod breaker;
 pub mod cells;
 pub mod clock;
 mod code;
@@ -58,10 +59,10 @@ mod tonic;
 mod tonic_transport;
 
 #[cfg(not(buttress_loom))]
-use std::sync::atomic;
+use std::sync::{self, atomic};
 
 #[cfg(buttress_loom)]
-use loom::sync::atomic;
+use loom::sync::{self, atomic};
 
 pub use self::{
     auto::{Auto, ClientError},
