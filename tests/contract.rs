@@ -14,11 +14,16 @@
 use std::rc::Rc;
 
 use buttress::{
-    Plain, Raise, TimeLimit,
+    Plain, Raise, Ratio, TimeLimit,
+    breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
+    http::key,
     sli::SliLayer,
     timeout::{Clock, Limits, TimeoutLayer},
 };
-use buttress_testkit::laws::{self, Settled, Subject, Violation};
+use buttress_testkit::{
+    Body,
+    laws::{self, Settled, Subject, Violation},
+};
 
 obeys_the_contract! {
     timeout: TimeoutLayer::new("t", LIMIT);
@@ -27,6 +32,13 @@ obeys_the_contract! {
     timeout_raising: TimeoutLayer::new("t", LIMIT).on_reject(Raise);
     timeout_of_connecting: TimeoutLayer::connect("t", LIMIT);
     timeout_in_shadow: in_shadow(TimeoutLayer::new("t", LIMIT));
+    breaker: BreakerLayer::new("b", patient());
+    breaker_of_calls: BreakerLayer::new("b", patient_over(Window::calls(60_000)));
+    breaker_in_a_row: BreakerLayer::new("b", Settings::new(Trip::consecutive(1_000_000)));
+    breaker_raising: BreakerLayer::new("b", patient()).on_reject(Raise);
+    breaker_plain: BreakerLayer::new("b", patient()).exchange(Plain);
+    breaker_keyed: BreakerLayer::new("b", patient()).keyed(key::route::<Body>);
+    breaker_in_shadow: breaker_in_shadow();
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -34,6 +46,22 @@ obeys_the_contract! {
 }
 
 const LIMIT: TimeLimit = TimeLimit::from_secs(5);
+
+/// A breaker that sees all these calls fail and stays closed.
+fn patient() -> Settings {
+    patient_over(Window::time(TimeLimit::from_secs(30)))
+}
+
+fn patient_over(window: Window) -> Settings {
+    Settings::new(Trip::failure_rate(Ratio::ONE).over(window).minimum(60_000))
+}
+
+/// A breaker that would have opened.
+fn breaker_in_shadow() -> BreakerLayer {
+    let layer = BreakerLayer::new("b", Settings::consecutive(1));
+    layer.handle().set_shadow(true);
+    layer
+}
 
 fn in_shadow(layer: TimeoutLayer) -> TimeoutLayer {
     layer.handle().set_shadow(true);
@@ -56,6 +84,38 @@ impl<X> Told for TimeoutLayer<X> {
                 let expired: u64 = Clock::ALL.iter().map(|clock| snapshot.expired(*clock)).sum();
                 expired + snapshot.refused()
             })
+            .released(move || watched.is_last())
+    }
+}
+
+fn ended(totals: Totals) -> Settled {
+    Settled { ended: totals.ended(), in_flight: 0 }
+}
+
+fn refused(totals: Totals) -> u64 {
+    Refusal::ALL.iter().map(|why| totals.refused(*why)).sum()
+}
+
+/// It refuses every call once it is forced open.
+impl<X> Told for BreakerLayer<X> {
+    fn told(self) -> Subject<Self> {
+        let handle = Rc::new(self.handle());
+        let [settled, counted, watched] = [(); 3].map(|()| Rc::clone(&handle));
+        Subject::new(self)
+            .settled(move || ended(settled.totals()))
+            .refused(move || refused(counted.totals()))
+            .released(move || watched.is_last())
+            .exhaust(move || handle.force_open())
+    }
+}
+
+/// All requests of these laws have one key.
+impl<X, F> Told for BreakerLayer<X, Keyed<F>> {
+    fn told(self) -> Subject<Self> {
+        let handle = Rc::new(self.handle());
+        let watched = Rc::clone(&handle);
+        Subject::new(self)
+            .settled(move || ended(handle.totals()))
             .released(move || watched.is_last())
     }
 }

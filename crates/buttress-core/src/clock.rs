@@ -41,6 +41,8 @@ thread_local! {
     static CALL: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The `poll` that is on this thread's stack right now.
     static POLL: Cell<Poll> = const { Cell::new(Poll::NONE) };
+    /// By when the `call` or `poll` that is on this thread's stack has to be done.
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
     /// When the inner future, or body, of the last nested poll came back ready.
     static READY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -57,6 +59,65 @@ struct Poll {
 
 impl Poll {
     const NONE: Self = Self { nested: false, body: false, read: None };
+}
+
+/// Whether the `call` that is on this thread's stack has read the clock already.
+#[must_use]
+#[inline]
+pub fn is_entered() -> bool {
+    CALL.get().is_some()
+}
+
+/// Enters the scope of a deadline, for one `call` or `poll` of what must meet it. An earlier one
+/// around it stays in force.
+///
+/// So a layer further in learns when its caller will have given up, without a word in the
+/// request: a caller who gives up *then* says something about the service.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use buttress_core::clock;
+///
+/// # #[expect(clippy::disallowed_methods, reason = "an origin for an invented clock")]
+/// let now = Instant::now();
+/// let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+///
+/// let outer = clock::within(Some(soon));
+/// let inner = clock::within(Some(later));
+/// assert_eq!(clock::deadline(), Some(soon));
+/// drop((inner, outer));
+/// assert_eq!(clock::deadline(), None);
+/// ```
+#[inline]
+pub fn within(deadline: Option<Instant>) -> Within {
+    let outer = DEADLINE.get();
+    let sooner = match (outer, deadline) {
+        (Some(outer), Some(deadline)) => Some(outer.min(deadline)),
+        (outer, deadline) => outer.or(deadline),
+    };
+    DEADLINE.set(sooner);
+    Within { outer }
+}
+
+/// The deadline of the `call` or `poll` that is on this thread's stack.
+#[must_use]
+#[inline]
+pub fn deadline() -> Option<Instant> {
+    DEADLINE.get()
+}
+
+/// The scope of a deadline.
+#[derive(Debug)]
+#[must_use = "the scope ends when this is dropped"]
+pub struct Within {
+    outer: Option<Instant>,
+}
+
+impl Drop for Within {
+    #[inline]
+    fn drop(&mut self) {
+        DEADLINE.set(self.outer);
+    }
 }
 
 /// Enters the scope of a `call`. It ends when the returned value is dropped.

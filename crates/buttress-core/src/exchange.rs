@@ -3,7 +3,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{BoxError, Code, End, Facts, Judgement, Rejection, Remaining, Side, Timing};
@@ -88,6 +88,10 @@ pub trait Judge<Req, Res, Err>: Clone {
     /// Looks into an error of the inner service.
     fn error<'a>(&self, error: &'a Err) -> Option<&'a (dyn Error + 'static)>;
 
+    /// How long the service asks its callers to wait before they come again: in `Retry-After`, in
+    /// `grpc-retry-pushback-ms`, or in a [`Rejection`].
+    fn retry_after(&self, outcome: Result<&Res, &Err>) -> Option<Duration>;
+
     /// Whether the inner service itself gave up on the deadline, and says so in other words.
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, Err>) -> bool;
 
@@ -100,6 +104,10 @@ pub trait Judge<Req, Res, Err>: Clone {
 
 /// One call on its way to a [`Judgement`].
 pub trait Case: Send + Sync + 'static {
+    /// Whether [`Case::end`] looks at its [`Timing`]. If it does not, who has no other use for
+    /// the time need not read the clock.
+    const TIMED: bool;
+
     /// What is known of the call.
     fn facts(&self) -> Facts;
 
@@ -323,6 +331,10 @@ where
 
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         self.judge.error(error)
+    }
+
+    fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
+        self.judge.retry_after(outcome)
     }
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {

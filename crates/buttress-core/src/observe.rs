@@ -6,7 +6,10 @@ use std::{
     },
 };
 
-use crate::TimeLimit;
+use crate::{
+    TimeLimit,
+    breaker::{Cause, Transition},
+};
 
 /// Hears of what rarely happens to a layer: a state that moved, a limit that changed.
 ///
@@ -21,10 +24,12 @@ pub trait Observe: Send + Sync + 'static {
 /// Something that happened to one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// The kind of layer: `timeout`, `sli`.
+    /// The kind of layer: `timeout`, `breaker`.
     pub layer: &'static str,
     /// The name that its user gave it.
     pub name: &'a str,
+    /// Which one it is of those that a keyed layer holds.
+    pub key: Option<&'a str>,
     /// What happened.
     pub change: Change,
 }
@@ -44,6 +49,19 @@ pub enum Change {
     },
     /// Shadow mode was switched: on, the layer decides and counts but refuses nothing.
     Shadow(bool),
+    /// A breaker went from one state to another.
+    Breaker(Transition),
+    /// A breaker in shadow mode would open now. Said once, until it would no longer.
+    WouldOpen(Cause),
+    /// A breaker was isolated, by a switch that others may share; or is so no longer.
+    Isolated(bool),
+    /// Somebody set other conditions, waits or probes.
+    Settings,
+    /// A keyed layer has no room for more keys: from now on new ones push out old ones.
+    KeysFull {
+        /// How many keys it holds.
+        capacity: usize,
+    },
     /// A table of labels is full: what is new from now on is counted under `__other__`.
     LabelsFull {
         /// How many labels it holds.
@@ -65,6 +83,14 @@ impl fmt::Display for Change {
             }
             Self::Shadow(true) => f.write_str("shadow mode on: counts, refuses nothing"),
             Self::Shadow(false) => f.write_str("shadow mode off"),
+            Self::Breaker(transition) => transition.fmt(f),
+            Self::WouldOpen(cause) => write!(f, "would open: {cause}"),
+            Self::Isolated(true) => f.write_str("isolated"),
+            Self::Isolated(false) => f.write_str("no longer isolated"),
+            Self::Settings => f.write_str("settings changed"),
+            Self::KeysFull { capacity } => {
+                write!(f, "{capacity} keys known and no room for more: new ones push out old ones")
+            }
             Self::LabelsFull { capacity } => write!(
                 f,
                 "{capacity} routes known and no room for more: new ones count as __other__"

@@ -1,8 +1,12 @@
-use std::{error::Error, pin::pin, time::Instant};
+use std::{
+    error::Error,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use crate::{
     BoxError, Case, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reason, Reject,
-    Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error,
+    Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error, tonic,
 };
 
 /// The exchange of a service that speaks neither HTTP nor gRPC.
@@ -55,6 +59,10 @@ impl<Req, Res, E: 'static> Judge<Req, Res, E> for Plain {
         as_error(error)
     }
 
+    fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
+        tonic::retry_after(as_error(outcome.err()?)?)
+    }
+
     fn is_timeout(&self, _: Facts, _: &Result<Res, E>) -> bool {
         false
     }
@@ -79,6 +87,8 @@ const FACTS: Facts =
 pub(crate) const GOOD: Judgement = Judgement::new(Verdict::Good, Reason::Status);
 
 impl Case for PlainCase {
+    const TIMED: bool = false;
+
     fn facts(&self) -> Facts {
         FACTS
     }

@@ -5,7 +5,10 @@
 //! deadline travels in its header alone: what is sent again has to be told its deadline again.
 //! The `http` adapter of `buttress-layers` costs one less.
 
-use std::{error::Error, time::Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
 
@@ -13,7 +16,7 @@ use crate::{
     ClientError, Facts, Judge, Remaining, Side, Watch, as_error,
     http::{
         Classified, Classify, HttpCase, RequestHead, ResponseHead, Watched,
-        judge::{deadline, forward, is_timeout},
+        judge::{deadline, forward, is_timeout, retry_after},
     },
 };
 
@@ -62,6 +65,10 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
 
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         as_error(error)
+    }
+
+    fn retry_after(&self, outcome: Result<&Response, &E>) -> Option<Duration> {
+        retry_after(outcome.map(response_head).map_err(as_error))
     }
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Response, E>) -> bool {

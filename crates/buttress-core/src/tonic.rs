@@ -5,7 +5,7 @@ use std::{
     error::Error,
     pin::pin,
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ::tonic::{Request, Response, Status, TimeoutExpired, metadata::MetadataValue};
@@ -43,6 +43,16 @@ fn status(rejection: &Rejection) -> Status {
 /// Whether tonic gave up on a deadline. It calls that `Cancelled`.
 pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(<dyn Error>::is::<TimeoutExpired>)
+}
+
+/// What an error asks its callers to wait: as a rejection of ours, or in the metadata of a status.
+pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
+    if let Some(rejection) = Rejection::find(error) {
+        return rejection.retry_after();
+    }
+    let status = chain(error).find_map(|error| error.downcast_ref::<Status>())?;
+    let millis = status.metadata().get("grpc-retry-pushback-ms")?.as_encoded_bytes();
+    crate::deadline::parse_digits(millis).map(Duration::from_millis)
 }
 
 /// A service whose error is a `Status` keeps it.
@@ -113,6 +123,10 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
         Some(error)
     }
 
+    fn retry_after(&self, outcome: Result<&Response<U>, &Status>) -> Option<Duration> {
+        retry_after(outcome.err()?)
+    }
+
     fn is_timeout(&self, _: Facts, outcome: &Result<Response<U>, Status>) -> bool {
         outcome.as_ref().is_err_and(|status| is_timeout(status))
     }
@@ -132,6 +146,8 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
 pub struct StatusCase(Facts);
 
 impl Case for StatusCase {
+    const TIMED: bool = false;
+
     fn facts(&self) -> Facts {
         self.0
     }

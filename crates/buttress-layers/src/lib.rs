@@ -4,6 +4,7 @@
 //! the response future and what is kept with a body. Most users name the `buttress` crate, which
 //! re-exports what is here.
 
+pub mod breaker;
 mod clock;
 pub mod sli;
 pub mod timeout;

@@ -40,6 +40,8 @@ pub struct Entry {
     pub layer: &'static str,
     /// The layer's name.
     pub name: Arc<str>,
+    /// Which one it is of those that a keyed layer holds.
+    pub key: Option<Arc<str>>,
     /// What happened.
     pub change: Change,
 }
@@ -65,16 +67,20 @@ impl Journal {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.layer, self.name, self.change)
+        write!(f, "{} {}", self.layer, self.name)?;
+        if let Some(key) = &self.key {
+            write!(f, "[{key}]")?;
+        }
+        write!(f, ": {}", self.change)
     }
 }
 
 impl Observe for Journal {
     fn observe(&self, event: &Event<'_>) {
-        let Event { layer, name, change } = *event;
-        tracing::info!(target: "buttress", layer, name, "{change}");
+        let Event { layer, name, key, change } = *event;
+        tracing::info!(target: "buttress", layer, name, key, "{change}");
         let at = tokio::time::Instant::now().into_std();
-        self.push(Entry { at, layer, name: name.into(), change });
+        self.push(Entry { at, layer, name: name.into(), key: key.map(Into::into), change });
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
 
         for capacity in 0..=Journal::CAPACITY {
             let change = Change::LabelsFull { capacity };
-            journal.observe(&Event { layer: "sli", name: "s", change });
+            journal.observe(&Event { layer: "sli", name: "s", key: None, change });
         }
 
         let entries = journal.entries();

@@ -55,6 +55,12 @@ pub use buttress_core::{
 #[cfg(feature = "reqwest")]
 pub use buttress_layers::reqwest;
 pub use buttress_layers::{sli, timeout};
+
+/// The circuit breaker: the layer, and what its core decides by.
+pub mod breaker {
+    pub use buttress_core::breaker::*;
+    pub use buttress_layers::breaker::*;
+}
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;
 

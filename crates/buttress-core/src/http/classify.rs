@@ -1,4 +1,7 @@
-use std::{error::Error, time::Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use http::{Request, Response};
 
@@ -58,6 +61,10 @@ use crate::{
 /// }
 /// ```
 pub trait Classify: Clone + Send + Sync + 'static {
+    /// Whether [`Classify::end`] looks at its [`Timing`]. Without, a layer that has no other use
+    /// for the time saves readings of the clock, and hands over zero.
+    const TIMED: bool = true;
+
     /// What is kept of the request until the end.
     type Note: Send + Sync + 'static;
 
@@ -149,6 +156,10 @@ where
         as_error(error)
     }
 
+    fn retry_after(&self, outcome: Result<&Response<RB>, &E>) -> Option<Duration> {
+        judge::retry_after(outcome.map(ResponseHead::of).map_err(as_error))
+    }
+
     fn is_timeout(&self, facts: Facts, outcome: &Result<Response<RB>, E>) -> bool {
         judge::is_timeout(facts, outcome.as_ref().map(ResponseHead::of).map_err(as_error))
     }
@@ -195,6 +206,8 @@ impl<C: Classify> HttpCase<C> {
 }
 
 impl<C: Classify> Case for HttpCase<C> {
+    const TIMED: bool = C::TIMED;
+
     fn facts(&self) -> Facts {
         self.facts
     }

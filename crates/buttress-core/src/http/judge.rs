@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{Classified, ResponseHead};
 use crate::{
-    Auto, Deadline, Facts, Judge, Protocol, Remaining, Side, TIMEOUTS, Watch,
+    Auto, Deadline, Facts, Judge, Protocol, Rejection, Remaining, Side, TIMEOUTS, Watch,
     deadline::{grpc_timeout, parse_digits},
-    parse_grpc_timeout,
+    parse_grpc_timeout, tonic,
 };
 
 /// [`Auto`] judges by convention whatever can be classified.
@@ -61,6 +61,10 @@ where
 
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         CONVENTIONAL.error(error)
+    }
+
+    fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
+        CONVENTIONAL.retry_after(outcome)
     }
 
     #[inline]
@@ -129,6 +133,29 @@ fn value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
 }
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// What an answer, or an error, asks its callers to wait.
+pub(crate) fn retry_after(
+    outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
+) -> Option<Duration> {
+    let head = match outcome {
+        Ok(head) => head,
+        Err(error) => return tonic::retry_after(error?),
+    };
+    if let Some(rejection) = head.extensions.get::<Rejection>() {
+        return rejection.retry_after();
+    }
+    if let Some(millis) = head.headers.get("grpc-retry-pushback-ms") {
+        return parse_digits(millis.as_bytes()).map(Duration::from_millis);
+    }
+    let value = head.headers.get(header::RETRY_AFTER)?;
+    if let Some(seconds) = parse_digits(value.as_bytes()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    // A date counts from the date of the answer, so that clocks that differ do no harm.
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    date(value)?.duration_since(date(head.headers.get(header::DATE)?)?).ok()
+}
 
 /// Whether tonic gave up on the deadline that we handed it: as an error of this process, or as
 /// the answer of a server. It calls both `Cancelled`, which would blame the caller.

@@ -18,6 +18,7 @@ mod body;
 mod classify;
 mod head;
 pub(crate) mod judge;
+pub mod key;
 mod problem;
 mod respond;
 mod rules;

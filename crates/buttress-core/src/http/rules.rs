@@ -205,6 +205,8 @@ impl Statuses {
 }
 
 impl Classify for StatusRules {
+    const TIMED: bool = false;
+
     type Note = ();
 
     fn begin(&self, _: RequestHead<'_>) {}
@@ -230,6 +232,8 @@ impl Classify for StatusRules {
 pub struct Conventional;
 
 impl Classify for Conventional {
+    const TIMED: bool = false;
+
     type Note = ();
 
     fn begin(&self, _: RequestHead<'_>) {}

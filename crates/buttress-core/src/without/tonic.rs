@@ -1,6 +1,6 @@
 //! Without tonic a rejection has no `Status` behind it.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use crate::Rejection;
 
@@ -12,4 +12,9 @@ impl StatusSlot {
     pub(crate) fn source(&self, _: &Rejection) -> Option<&(dyn Error + 'static)> {
         None
     }
+}
+
+/// What an error asks its callers to wait: as a rejection of ours.
+pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
+    Rejection::find(error)?.retry_after()
 }

@@ -35,7 +35,7 @@ impl State {
     }
 
     pub(super) fn emit(&self, change: Change) {
-        self.observers.emit(&Event { layer: "sli", name: &self.name, change });
+        self.observers.emit(&Event { layer: "sli", name: &self.name, key: None, change });
     }
 }
 

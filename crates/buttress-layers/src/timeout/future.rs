@@ -77,6 +77,15 @@ impl Call {
         }
     }
 
+    /// Calls or polls what must be done by the deadline of the head, and lets it know.
+    #[inline]
+    pub(super) fn within<T>(&self, state: &State, work: impl FnOnce() -> T) -> T {
+        // A limit that is only tried out is nobody's deadline.
+        let due = self.head.filter(|_| !state.is_shadow());
+        let _within = clock::within(due.map(|due| due.at));
+        work()
+    }
+
     /// Stops all clocks: in shadow mode, once the request would have been refused.
     pub(super) fn stop(&mut self) {
         (self.head, self.total, self.idle) = (None, None, None);
@@ -148,9 +157,12 @@ where
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
             rang = timer.poll(cx).is_ready();
         }
+        let call = &*this.call;
         let outcome = match this.stage.as_mut().project() {
-            StageProj::Running { inner } => inner.poll(cx),
-            StageProj::Waiting { .. } => start(this.stage.as_mut(), this.exchange, this.call, cx),
+            StageProj::Running { inner } => call.within(state, || inner.poll(cx)),
+            StageProj::Waiting { .. } => {
+                call.within(state, || start(this.stage.as_mut(), this.exchange, call, cx))
+            }
             StageProj::Refused { rejection } => {
                 let rejection = rejection.take().expect("refused once");
                 this.state.take();

@@ -53,7 +53,7 @@ impl State {
     }
 
     fn emit(&self, change: Change) {
-        self.observers.emit(&Event { layer: "timeout", name: &self.name, change });
+        self.observers.emit(&Event { layer: "timeout", name: &self.name, key: None, change });
     }
 }
 

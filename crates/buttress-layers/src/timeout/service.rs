@@ -143,7 +143,8 @@ where
         if mem::take(&mut self.ready) {
             call.forward::<X, Request, S::Response, S::Error>(&self.exchange, &mut request, now);
             let exchange = self.exchange.clone();
-            return ResponseFuture::running(self.inner.call(request), call, state, kept, exchange);
+            let inner = call.within(&state, || self.inner.call(request));
+            return ResponseFuture::running(inner, call, state, kept, exchange);
         }
         // The instance that was polled holds our place in whatever queue it waits in.
         let clone = self.inner.clone();

@@ -1,0 +1,202 @@
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use buttress_core::{
+    Change, Event, Kind, Observers, Rejection,
+    breaker::{Machine, Move, Moves, Report, Rules, Settings, Snapshot, State, Ticket, Totals},
+    clock,
+};
+
+use super::Isolation;
+use crate::clock::read;
+
+/// One breaker: what a layer shares with all that it builds, or one of those of a keyed layer.
+#[derive(Debug)]
+pub struct Circuit {
+    pub(super) common: Arc<Common>,
+    pub(super) key: Option<Arc<str>>,
+    machine: Machine,
+    /// Of a keyed layer: unlike the others, because somebody said so.
+    pub(super) odd: AtomicBool,
+    rules: ArcSwap<Rules>,
+    /// What the shortest of the slow calls lasts, in nanoseconds: read with each call.
+    slower_than: AtomicU64,
+    /// Held while settings change, so that one change follows the other.
+    changing: Mutex<()>,
+}
+
+/// What all breakers of one layer have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) name: Arc<str>,
+    pub(super) observers: Arc<Observers>,
+    pub(super) switch: OnceLock<Isolation>,
+    /// Counts the transitions of all of them.
+    pub(super) transitions: AtomicU64,
+}
+
+/// No call is slow.
+const NEVER: u64 = u64::MAX;
+
+impl Common {
+    pub(super) fn new(name: Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            observers: Arc::default(),
+            switch: OnceLock::new(),
+            transitions: AtomicU64::new(0),
+        })
+    }
+
+    #[inline]
+    pub(super) fn is_isolated(&self) -> bool {
+        self.switch.get().is_some_and(Isolation::is_isolated)
+    }
+
+    pub(super) fn emit(&self, key: Option<&str>, change: Change) {
+        self.observers.emit(&Event { layer: "breaker", name: &self.name, key, change });
+    }
+}
+
+impl Circuit {
+    pub(super) fn new(common: Arc<Common>, key: Option<Arc<str>>, settings: Settings) -> Self {
+        // Breakers that all draw the same would probe in step.
+        let seed = RandomState::new().hash_one(&common.name);
+        let (machine, rules) = Machine::new(settings, seed);
+        let slower_than = AtomicU64::new(rules.slower_than().map_or(NEVER, nanos));
+        let (rules, changing) = (ArcSwap::new(rules), Mutex::new(()));
+        let odd = AtomicBool::new(false);
+        Self { common, key, machine, odd, rules, slower_than, changing }
+    }
+
+    /// Asks for leave to make a call.
+    #[inline]
+    pub(super) fn admit(&self, moves: &mut Moves) -> Result<Ticket, Rejection> {
+        let refused = if self.common.is_isolated() {
+            self.machine.isolated()
+        } else {
+            let now = || clock::enter(read).now();
+            match self.machine.admit(|| self.rules.load_full(), now, moves) {
+                Ok(ticket) => return Ok(ticket),
+                Err(refused) => refused,
+            }
+        };
+        let rejection = Rejection::new(Kind::CircuitOpen, Arc::clone(&self.common.name));
+        let rejection = rejection.because(refused.why.message());
+        Err(match refused.retry_after {
+            Some(wait) => rejection.with_retry_after(wait),
+            None => rejection,
+        })
+    }
+
+    pub(super) fn settle(&self, ticket: Ticket, report: Report, now: Instant) {
+        let mut moves = Moves::new();
+        self.machine.settle(&self.rules.load(), ticket, report, now, &mut moves);
+        self.tell(&moves);
+    }
+
+    pub(super) fn head_came(&self, ticket: Ticket, now: Instant) {
+        self.machine.head_came(ticket, now);
+    }
+
+    /// What the shortest of the slow calls lasts.
+    #[inline]
+    pub(super) fn slower_than(&self) -> Option<Duration> {
+        let slower_than = self.slower_than.load(Ordering::Relaxed);
+        (slower_than != NEVER).then(|| Duration::from_nanos(slower_than))
+    }
+
+    pub(super) fn rules(&self) -> Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// Tells observers what happened. An observer that panics keeps nobody from hearing the rest,
+    /// and does not turn a panic that unwinds already into an abort.
+    pub(super) fn tell(&self, moves: &[Move]) {
+        let mut panic = None;
+        for what in moves {
+            let change = match *what {
+                Move::Transition(transition) => {
+                    self.common.transitions.fetch_add(1, Ordering::Release);
+                    Change::Breaker(transition)
+                }
+                Move::WouldOpen(cause) => Change::WouldOpen(cause),
+            };
+            let tell = || self.common.emit(self.key.as_deref(), change);
+            panic = catch_unwind(AssertUnwindSafe(tell)).err().or(panic);
+        }
+        if let Some(payload) = panic.filter(|_| !thread::panicking()) {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Does something by hand, and tells what came of it.
+    pub(super) fn by_hand<T>(
+        &self,
+        act: impl FnOnce(&Machine, &Rules, Instant, &mut Moves) -> T,
+    ) -> T {
+        let mut moves = Moves::new();
+        let done = act(&self.machine, &self.rules.load(), read(), &mut moves);
+        self.tell(&moves);
+        done
+    }
+
+    pub(super) fn state(&self) -> State {
+        if self.common.is_isolated() {
+            return State::Isolated;
+        }
+        self.by_hand(Machine::state)
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.by_hand(Machine::snapshot);
+        if self.common.is_isolated() {
+            snapshot.state = State::Isolated;
+            snapshot.until_probe = None;
+        }
+        snapshot
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.machine.totals()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.machine.is_closed()
+    }
+
+    /// Whether a new one would do as well.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        !self.odd.load(Ordering::Relaxed) && self.machine.is_idle(&self.rules.load(), now)
+    }
+
+    pub(super) fn is_shadow(&self) -> bool {
+        self.machine.is_shadow()
+    }
+
+    pub(super) fn set_shadow(&self, shadow: bool) -> bool {
+        self.by_hand(|machine, rules, now, _| machine.set_shadow(rules, shadow, now))
+    }
+
+    pub(super) fn set_settings(&self, settings: Settings) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.machine.change(&self.rules.load(), settings, read());
+        self.slower_than.store(rules.slower_than().map_or(NEVER, nanos), Ordering::Relaxed);
+        self.rules.store(rules);
+    }
+}
+
+/// A limit is a year at the most, which fits.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER - 1)
+}
