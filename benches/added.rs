@@ -4,11 +4,13 @@
 //! first peer of each group, and what two threads on one state make of one thread's throughput;
 //! with `-- --instructions` instructions per call too, which do not depend on the machine's mood.
 
-use std::{convert::Infallible, future::ready, time::Duration};
+use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
 use buttress::{
-    TimeLimit,
+    Ratio, TimeLimit,
+    breaker::{BreakerLayer, Settings, Trip, Window},
+    http::key,
     sli::{Record, SliLayer},
     timeout::{Limits, TimeoutLayer},
 };
@@ -31,6 +33,9 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
+    /// Only this group: timeouts, breakers, slis or routers.
+    #[arg(long)]
+    group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
     #[arg(long)]
     only: Option<String>,
@@ -52,7 +57,12 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    for group in [timeouts, slis, routers] {
+    let groups: [(&str, fn() -> Vec<Case>); 4] =
+        [("timeouts", timeouts), ("breakers", breakers), ("slis", slis), ("routers", routers)];
+    for (name, group) in groups {
+        if options.group.as_ref().is_some_and(|wanted| wanted != name) {
+            continue;
+        }
         let group = group();
         let Some(only) = &options.only else {
             print(&group, &options, &runtime);
@@ -101,6 +111,45 @@ fn timeouts() -> Vec<Case> {
             request,
         ),
     ]
+}
+
+fn breakers() -> Vec<Case> {
+    // Neither of these two is a layer: what they need to be one is the least there is.
+    let recloser = Arc::new(recloser::AsyncRecloser::from(recloser::Recloser::default()));
+    let recloser = service_fn(move |request| {
+        let (recloser, mut inner) = (Arc::clone(&recloser), bare());
+        async move { recloser::AsyncRecloser::call(&*recloser, inner.call(request)).await }
+    });
+    let backoff = failsafe::backoff::constant(LIMIT);
+    let policy = failsafe::failure_policy::consecutive_failures(5, backoff);
+    let consecutive = failsafe(failsafe::Config::new().failure_policy(policy).build());
+    let incumbent = || tower_resilience::circuitbreaker::CircuitBreakerLayer::builder();
+    let count = incumbent().build().expect("its defaults").layer(bare());
+    let breaker = |settings| BreakerLayer::new("b", settings).layer(bare());
+    let slow = Trip::slow_rate(Ratio::percent(50), OURS);
+    let calls = Trip::failure_rate(Ratio::percent(50)).over(Window::calls(100));
+    let keyed = BreakerLayer::new("b", Settings::rate()).keyed(key::route::<()>);
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("recloser", recloser, request),
+        Case::new("failsafe consecutive", consecutive, request),
+        Case::new("failsafe default", failsafe(failsafe::Config::new().build()), request),
+        Case::new("tower-resilience breaker", count, request),
+        Case::new("buttress Breaker", breaker(Settings::rate()), request),
+        Case::new("buttress Breaker rate+slow", breaker(Settings::rate().or(slow)), request),
+        Case::new("buttress Breaker 100 calls", breaker(Settings::new(calls)), request),
+        Case::new("buttress Breaker in a row", breaker(Settings::consecutive(5)), request),
+        Case::new("buttress Breaker keyed", keyed.layer(bare()), request),
+    ]
+}
+
+fn failsafe<B>(
+    breaker: B,
+) -> impl Service<Request<()>, Response = Response<Full<Bytes>>, Future: Send> + Clone + Send + 'static
+where
+    B: failsafe::futures::CircuitBreaker + Clone + Send + 'static,
+{
+    service_fn(move |request| breaker.call(bare().call(request)))
 }
 
 fn slis() -> Vec<Case> {

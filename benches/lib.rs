@@ -1,7 +1,7 @@
 //! How a call is made, timed and counted, the same way for every layer and every peer.
 
 use std::{
-    hint::black_box,
+    hint::{black_box, spin_loop},
     pin::pin,
     process::Command,
     sync::Barrier,
@@ -67,8 +67,13 @@ where
     let cx = &mut Context::from_waker(Waker::noop());
     assert!(service.poll_ready(cx).is_ready(), "the inner service is always ready");
     let mut response = pin!(service.call(request));
-    let Poll::Ready(Ok(response)) = response.as_mut().poll(cx) else {
-        panic!("the inner service answers at once");
+    let response = loop {
+        match response.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => break response,
+            Poll::Ready(Err(_)) => panic!("the inner service does not fail"),
+            // A peer waits for a lock that the other thread holds.
+            Poll::Pending => spin_loop(),
+        }
     };
     black_box(response.status());
     let mut body = pin!(response.into_body());
