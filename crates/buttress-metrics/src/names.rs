@@ -46,6 +46,16 @@ macro_rules! names {
 }
 
 names! {
+    BREAKER_STATE: Gauge "buttress_breaker_state" Count
+        "Where a breaker stands: 1 for its state, 0 for all others; of a keyed one the number of keys.";
+    BREAKER_CALLS: Counter "buttress_breaker_calls_total" Count
+        "Calls that were admitted and have ended, by outcome.";
+    BREAKER_REFUSED: Counter "buttress_breaker_refused_calls_total" Count
+        "Calls that were refused, by reason.";
+    BREAKER_WOULD_REFUSE: Counter "buttress_breaker_shadow_refused_calls_total" Count
+        "Calls that would have been refused, but for shadow mode.";
+    BREAKER_SHADOW: Gauge "buttress_breaker_shadow" Count
+        "1 while the breaker decides and counts but refuses nothing.";
     SLI_REQUESTS: Counter "buttress_sli_requests_total" Count
         "Calls that ended, by outcome: good, bad or excluded.";
     SLI_REASONS: Counter "buttress_sli_reasons_total" Count

@@ -21,6 +21,8 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
 
+mod breaker;
+
 fn exporter() -> PrometheusRecorder {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &BUCKET_BOUNDS)

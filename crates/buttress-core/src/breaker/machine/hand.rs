@@ -40,7 +40,9 @@ impl Machine {
 
     /// Opens until `instant`, then lets probes pass.
     pub fn open_until(&self, rules: &Rules, instant: Instant, now: Instant, moves: &mut Moves) {
-        self.force(rules, Phase::Open, self.nanos(instant), self.nanos(now), moves);
+        // In this order: what comes first may be the origin.
+        let (now, until) = (self.nanos(now), self.nanos(instant));
+        self.force(rules, Phase::Open, until, now, moves);
     }
 
     /// Closes, and forgets all that the windows hold.
