@@ -32,6 +32,8 @@ mod open_for;
 mod rules;
 mod settings;
 mod state;
+#[cfg(all(test, not(buttress_loom)))]
+mod tests;
 mod window;
 mod word;
 
