@@ -40,9 +40,10 @@ impl Machine {
 
     /// Opens until `instant`, then lets probes pass.
     pub fn open_until(&self, rules: &Rules, instant: Instant, now: Instant, moves: &mut Moves) {
-        // In this order: what comes first may be the origin.
-        let (now, until) = (self.nanos(now), self.nanos(instant));
-        self.force(rules, Phase::Open, until, now, moves);
+        // `now` first: the first instant that a breaker is told becomes its origin, and what lies
+        // before that is taken for it.
+        let now = self.nanos(now);
+        self.force(rules, Phase::Open, self.nanos(instant), now, moves);
     }
 
     /// Closes, and forgets all that the windows hold.
@@ -83,12 +84,6 @@ impl Machine {
             self.catch_up(&mut self.lock(), rules, self.nanos(now), moves);
         }
         self.word().phase().state()
-    }
-
-    /// Whether it decides and records but refuses nothing.
-    #[must_use]
-    pub fn is_shadow(&self) -> bool {
-        self.word().is_shadow()
     }
 
     /// Whether all calls pass: a closed breaker.

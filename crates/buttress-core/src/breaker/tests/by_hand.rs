@@ -2,6 +2,8 @@
 
 use super::*;
 
+type Hand = fn(&mut Rig);
+
 impl Rig {
     fn force_open(&mut self, millis: u64) {
         let now = self.at(millis);
@@ -90,6 +92,46 @@ fn to_reset_a_closed_breaker_clears_its_counts_and_its_row() {
 
     assert_eq!((rig.state(0), rig.counts(0)), (State::Closed, (0, 4, 4)));
     assert!(rig.told().is_empty(), "it went nowhere");
+}
+
+#[test]
+fn from_every_state_every_other_can_be_had_by_hand() {
+    let reach: [Hand; 6] = [
+        |rig| rig.reset(0),
+        |rig| rig.open_until(9_000, 0),
+        |rig| rig.force_open(0),
+        |rig| rig.force_closed(0),
+        |rig| {
+            rig.open_until(0, 0);
+            rig.hang(0);
+        },
+        |rig| {
+            rig.open_until(0, 0);
+            rig.run(0, [S]);
+        },
+    ];
+    let to: [(Hand, State); 4] = [
+        (|rig| rig.reset(1), State::Closed),
+        (|rig| rig.open_until(9_000, 1), State::Open),
+        (|rig| rig.force_open(1), State::ForcedOpen),
+        (|rig| rig.force_closed(1), State::ForcedClosed),
+    ];
+
+    for from in reach {
+        for (go, state) in to {
+            let settings = Settings::consecutive(2).ramp(seconds(10));
+            let mut rig = Rig::new(settings);
+            from(&mut rig);
+            let (before, told) = (rig.state(1), rig.moves.len());
+
+            go(&mut rig);
+
+            assert_eq!(rig.state(1), state, "from {before:?}");
+            assert_eq!(rig.moves.len() - told, usize::from(before != state), "from {before:?}");
+            assert_eq!(rig.refused(1), 0, "from {before:?}");
+            assert_eq!(rig.admit(1).is_ok(), matches!(state, State::Closed | State::ForcedClosed));
+        }
+    }
 }
 
 #[test]

@@ -21,6 +21,29 @@ fn refusals_are_counted_until_a_probe_passes_and_everything_begins_at_zero() {
 }
 
 #[test]
+fn a_hand_opens_it_for_as_long_as_it_says() {
+    // B11
+    const MINUTE: u64 = 60_000;
+    const HOUR: u64 = 60 * MINUTE;
+
+    let mut rig = Rig::new(cbsm());
+    rig.open_until(2 * HOUR, 0);
+    assert_eq!(rig.refusal(0), ("open", Some(7_200_000)));
+    assert_eq!(rig.refusal(HOUR), ("open", Some(3_600_000)));
+    assert_eq!(rig.refused(HOUR), 2);
+    rig.hang(2 * HOUR + 1_000);
+    assert_eq!(rig.state(2 * HOUR + 1_000), State::HalfOpen);
+
+    let mut rig = Rig::new(cbsm());
+    rig.open_until(30 * MINUTE, 0);
+    assert_eq!(rig.refusal(0), ("open", Some(1_800_000)));
+    assert_eq!(rig.refusal(15 * MINUTE), ("open", Some(900_000)));
+    assert_eq!(rig.refused(15 * MINUTE), 2);
+    rig.hang(30 * MINUTE + 1_000);
+    assert_eq!(rig.state(30 * MINUTE + 1_000), State::HalfOpen);
+}
+
+#[test]
 fn each_opening_lasts_longer_until_it_has_closed() {
     // B12
     let open_for = OpenFor::fixed(seconds(5)).growing_by(HALF);
