@@ -150,6 +150,17 @@ fn so_many_of_the_last_few_open_it() {
 }
 
 #[test]
+fn the_success_that_fills_a_window_of_calls_opens_it_if_the_rate_is_reached() {
+    let mut rig = Rig::new(last(4, 20, HALF));
+
+    rig.run(0, [F, F, S]);
+    assert_eq!((rig.state(0), rig.rate(0)), (State::Closed, None));
+    rig.run(0, [S]);
+
+    assert_eq!((rig.state(0), rig.rate(0)), (State::Open, Some(HALF)));
+}
+
+#[test]
 fn a_soft_failure_counts_in_a_rate() {
     let soft = Call(Outcome::Soft, Duration::ZERO);
 

@@ -87,13 +87,13 @@ impl CallWindow {
         if seen.hit {
             place |= HIT;
         }
-        let (calls, hits) = self.swap_in(place);
-        let full = self.ring.len() as u64;
-        if !seen.hit && calls == full && !always {
-            // It pushed out a hit, or another that was none.
+        let (old, calls, hits) = self.swap_in(place);
+        if !seen.hit && old != EMPTY && !always {
+            // It pushed out a hit, or another that was none. One that pushes nothing out may be
+            // the call that was missing to the minimum.
             return Level::Unchanged;
         }
-        let minimum = minimum.min(full);
+        let minimum = minimum.min(self.ring.len() as u64);
         let reached = |calls, hits| calls >= minimum && reaches(hits, calls, rate);
         if !reached(calls, hits) {
             return Level::Below;
@@ -102,15 +102,15 @@ impl CallWindow {
         if reached(calls, hits) { Level::Reached } else { Level::Below }
     }
 
-    /// Puts a call into the next place; returns the sums with it.
+    /// Puts a call into the next place; returns what stood there, and the sums: calls and hits.
     #[inline]
-    fn swap_in(&self, place: u8) -> (u64, u64) {
+    fn swap_in(&self, place: u8) -> (u8, u64, u64) {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         let old = self.place(index).swap(place, Ordering::Relaxed);
         let delta = weight(place).wrapping_sub(weight(old));
         let sums = self.sums.fetch_add(delta, Ordering::AcqRel).wrapping_add(delta);
         let half = |bits: u64| (bits & 0xFFFF_FFFF).saturating_sub(1 << 16);
-        (half(sums), half(sums >> 32))
+        (old, half(sums), half(sums >> 32))
     }
 
     /// Calls and hits, counted.
