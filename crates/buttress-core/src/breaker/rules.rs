@@ -98,7 +98,7 @@ impl Rules {
     }
 
     /// Other settings over what has been seen so far: a window of the kind that stood at the same
-    /// place before keeps what fits into it.
+    /// place before, and that is about the same, keeps what fits into it.
     pub(super) fn changed(&self, settings: Settings, cells: &Cells, nanos: u64) -> Self {
         Self::build(settings, Some(self), cells, nanos)
     }
@@ -106,7 +106,10 @@ impl Rules {
     fn build(settings: Settings, old: Option<&Self>, cells: &Cells, nanos: u64) -> Self {
         let arm = |(index, trip): (usize, &Trip)| {
             let old = old.and_then(|rules| rules.armed.get(index));
-            let window = Held::of(trip, index, old.map(|armed| &armed.window), cells, nanos);
+            // What failed is not what was slow.
+            let old =
+                old.filter(|old| old.trip.slower_than().is_some() == trip.slower_than().is_some());
+            let window = Held::of(trip, index, old.map(|old| &old.window), cells, nanos);
             Armed { trip: *trip, window, over: AtomicBool::new(false) }
         };
         let armed = settings.trips().iter().enumerate().map(arm).collect();
@@ -232,7 +235,7 @@ impl Held {
                 Self::Calls(CallWindow::resized(old, calls))
             }
             (Span::Calls(calls), _) => Self::Calls(CallWindow::new(calls)),
-            (Span::Time { length, buckets }, Some(Self::Time(old))) if old.slow() == slow => {
+            (Span::Time { length, buckets }, Some(Self::Time(old))) => {
                 Self::Time(TimeWindow::resized(old, length, buckets, cells, nanos))
             }
             (Span::Time { length, buckets }, _) => {

@@ -80,6 +80,22 @@ fn failures_in_a_row_are_kept() {
 }
 
 #[test]
+fn a_window_that_is_about_something_else_begins_empty() {
+    let slow = |window| Settings::new(Trip::slow_rate(HALF, seconds(1)).over(window).minimum(4));
+    let failed = |window| Settings::new(Trip::failure_rate(HALF).over(window).minimum(4));
+    for window in [Window::calls(10), Window::time(seconds(10))] {
+        let mut rig = Rig::new(failed(window));
+        rig.run(0, [F, F, F]);
+
+        rig.change(slow(window), 0);
+
+        assert_eq!((rig.counts(0), rig.slow(0).0), ((0, 0, 0), 0), "{window:?}");
+        rig.run(0, [S]);
+        assert_eq!(rig.state(0), State::Closed, "{window:?}");
+    }
+}
+
+#[test]
 fn an_open_breaker_stays_open_for_as_long_as_it_was_told_to() {
     let settings = |wait| Settings::consecutive(1).open_for(OpenFor::fixed(seconds(wait)));
     let mut rig = Rig::new(settings(60));

@@ -104,11 +104,6 @@ impl TimeWindow {
         }
     }
 
-    /// The trip whose slow calls it counts.
-    pub(in crate::breaker) fn slow(&self) -> Option<usize> {
-        self.slow
-    }
-
     /// Lets go of what is too old by now. To be called before an outcome is counted.
     #[inline]
     pub(in crate::breaker) fn advance(&self, cells: &Cells, nanos: u64) {
