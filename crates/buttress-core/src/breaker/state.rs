@@ -207,7 +207,8 @@ impl Snapshot {
     /// is about one; `None` below the minimum.
     #[must_use]
     pub fn failure_rate(&self) -> Option<Ratio> {
-        let is_about = |measured: &&Measured| !measured.is_slow_rate();
+        let is_about =
+            |measured: &&Measured| measured.tally().is_some() && !measured.is_slow_rate();
         match self.probes {
             Some(probes) => probes.failure_rate(),
             None => self.conditions.iter().find(is_about)?.rate(),

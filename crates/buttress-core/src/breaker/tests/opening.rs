@@ -161,6 +161,23 @@ fn the_success_that_fills_a_window_of_calls_opens_it_if_the_rate_is_reached() {
 }
 
 #[test]
+fn any_of_several_conditions_opens_it_and_is_named() {
+    let settings = || {
+        Settings::new(Trip::consecutive(3))
+            .or(Trip::failure_rate(HALF).over(Window::calls(10)).minimum(4))
+    };
+
+    let mut row = Rig::new(settings());
+    row.run(0, [F, F, F]);
+    let mut share = Rig::new(settings());
+    share.run(0, [F, S, F, S]);
+
+    assert_eq!(row.told(), ["closed -> open: 3 failures in a row"]);
+    assert_eq!(share.told(), ["closed -> open: 2 of 4 calls failed"]);
+    assert_eq!(share.rate(0), Some(HALF));
+}
+
+#[test]
 fn a_soft_failure_counts_in_a_rate() {
     let soft = Call(Outcome::Soft, Duration::ZERO);
 
