@@ -240,7 +240,7 @@ impl Machine {
             }
             Phase::Closed | Phase::Recovering => {
                 if let Some(cause) = rules.record(&self.cells, outcome, to_head, now) {
-                    self.trip(ticket, report, cause, now, moves);
+                    self.trip(rules, ticket, report, cause, now, moves);
                 }
             }
             Phase::HalfOpen => self.settle_probe(rules, ticket, report, now, moves),
@@ -249,8 +249,18 @@ impl Machine {
     }
 
     #[cold]
-    fn trip(&self, ticket: Ticket, report: Report, cause: Cause, now: u64, moves: &mut Moves) {
+    fn trip(
+        &self,
+        rules: &Rules,
+        ticket: Ticket,
+        report: Report,
+        cause: Cause,
+        now: u64,
+        moves: &mut Moves,
+    ) {
         let mut inner = self.lock();
+        // A ramp that is over by now has ended well: this opening is the first again.
+        self.catch_up(&mut inner, rules, now, moves);
         // Another call may have been faster.
         if self.word().epoch() == ticket.epoch {
             self.open(&mut inner, Why::Tripped(cause), report.retry_after, now, moves);

@@ -67,6 +67,24 @@ fn what_fails_on_the_ramp_opens_it_again_and_for_longer() {
 }
 
 #[test]
+fn once_the_ramp_is_over_openings_count_from_one_whether_anybody_looked_or_not() {
+    let open_for = OpenFor::fixed(seconds(5)).doubling();
+    for looked in [true, false] {
+        let mut rig = recovering(Settings::consecutive(1).open_for(open_for.clone()));
+        let ticket = (0..1_000).find_map(|_| rig.admit(9_000).ok()).unwrap();
+        if looked {
+            assert_eq!(rig.state(10_000), State::Closed);
+        }
+
+        rig.settle(11_000, ticket, F);
+
+        assert_eq!(rig.snapshot(11_000).openings, 1, "looked: {looked}");
+        assert_eq!(rig.refusal(11_000), ("open", Some(5_000)), "looked: {looked}");
+        assert_eq!(rig.told().last().unwrap(), "closed -> open: 1 failures in a row");
+    }
+}
+
+#[test]
 fn without_a_ramp_everything_passes_at_once() {
     let mut rig = half_open(cbsm().probes(Probes::new(1)), 0);
 
