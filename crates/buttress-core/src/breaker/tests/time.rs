@@ -53,6 +53,19 @@ fn a_jump_of_years_works() {
 }
 
 #[test]
+fn the_shortest_window_lasts_as_long_as_the_clock() {
+    let nanosecond = TimeLimit::try_from(Duration::from_nanos(1)).unwrap();
+    let window = Window::time(nanosecond);
+    let mut rig = Rig::new(Settings::new(Trip::failure_rate(HALF).over(window).minimum(2)));
+    rig.run(0, [F]);
+
+    // 700 years are more nanoseconds than there are.
+    rig.run(700 * 365 * 24 * 60 * 60 * 1_000, [F]);
+
+    assert_eq!(rig.state(0), State::Closed);
+}
+
+#[test]
 fn a_quiet_breaker_is_idle_and_one_that_knows_something_is_not() {
     let mut rig = Rig::new(last(10, 5, HALF).or(Trip::consecutive(3)));
     assert!(rig.machine.is_idle(&rig.rules, rig.at(0)));

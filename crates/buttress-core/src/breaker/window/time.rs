@@ -96,7 +96,7 @@ impl TimeWindow {
         Self {
             slow,
             width,
-            next: AtomicU64::new((edges.bucket + 1).saturating_mul(width)),
+            next: AtomicU64::new(edges.bucket.saturating_add(1).saturating_mul(width)),
             filled: AtomicU64::new(0),
             base_hits: AtomicU64::new(base.hits(slow)),
             base_calls: AtomicU64::new(base.calls()),
@@ -135,7 +135,8 @@ impl TimeWindow {
         let count = edges.samples.len() as u64;
         // Buckets that went by without an outcome begin with the same counts; of more than there
         // are buckets, only the last matter.
-        for number in (edges.bucket + 1).max(bucket.saturating_sub(count - 1))..=bucket {
+        for number in edges.bucket.saturating_add(1).max(bucket.saturating_sub(count - 1))..=bucket
+        {
             let place = index(number, edges.samples.len());
             edges.samples[place] = sample;
         }
@@ -143,7 +144,7 @@ impl TimeWindow {
         let base = edges.base();
         self.base_hits.store(base.hits(self.slow), Ordering::Release);
         self.base_calls.store(base.calls(), Ordering::Release);
-        self.next.store((bucket + 1).saturating_mul(self.width), Ordering::Release);
+        self.next.store(bucket.saturating_add(1).saturating_mul(self.width), Ordering::Release);
     }
 
     /// Where the condition stands after an outcome that has been counted. `hit`: it is one of
