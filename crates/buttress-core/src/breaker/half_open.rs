@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{
     Cause, Outcome, Probes, Settings, Tally, Trip,
     machine::nanos,
@@ -23,11 +25,13 @@ enum Place {
     Out {
         /// By when it must have shown something.
         due: u64,
-        /// Whether it has: a response head that is not bad.
-        head: bool,
+        /// What it has: a response head that is not bad, and whether that was slow.
+        head: Option<Slow>,
     },
     Done,
 }
+
+type Slow = bool;
 
 /// What the probes must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,14 +95,22 @@ impl Probing {
     pub(super) fn admit(&mut self, now: u64) -> Option<u16> {
         let free = self.places.iter().position(|place| *place == Place::Free)?;
         let due = now.saturating_add(self.demand.deadline);
-        self.places[free] = Place::Out { due, head: false };
+        self.places[free] = Place::Out { due, head: None };
         u16::try_from(free).ok()
     }
 
     /// A response head that is not bad has come: the deadline is met, if it had not passed.
-    pub(super) fn head_came(&mut self, place: u16, now: u64) {
-        if let Some(Place::Out { head, due }) = self.places.get_mut(usize::from(place)) {
-            *head = now < *due;
+    pub(super) fn head_came(
+        &mut self,
+        place: u16,
+        now: u64,
+        is_slow: impl FnOnce(Duration) -> bool,
+    ) {
+        if let Some(Place::Out { head, due }) = self.places.get_mut(usize::from(place))
+            && now < *due
+        {
+            let admitted = due.saturating_sub(self.demand.deadline);
+            *head = Some(is_slow(Duration::from_nanos(now.saturating_sub(admitted))));
         }
     }
 
@@ -128,10 +140,12 @@ impl Probing {
                 && due <= now
             {
                 *place = Place::Done;
-                if head {
-                    self.tally.successes += 1;
-                } else {
-                    self.tally.failures += 1;
+                match head {
+                    Some(slow) => {
+                        self.tally.successes += 1;
+                        self.tally.slow += u64::from(slow);
+                    }
+                    None => self.tally.failures += 1,
                 }
             }
         }

@@ -1,4 +1,7 @@
-use std::num::{NonZeroU16, NonZeroU32};
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
 
 use super::{OpenFor, Window};
 use crate::{Ratio, TimeLimit};
@@ -116,6 +119,11 @@ impl Settings {
     /// What it opens on.
     pub fn trips(&self) -> &[Trip] {
         &self.trips
+    }
+
+    /// Whether any condition takes a call of this duration for slow.
+    pub(super) fn is_slow(&self, to_head: Duration) -> bool {
+        self.trips.iter().any(|trip| trip.is_slow(to_head))
     }
 
     /// What a dropped call counts as.

@@ -212,7 +212,8 @@ impl Machine {
         if let Some(probe) = ticket.probe {
             let mut inner = self.lock();
             if self.word().epoch() == ticket.epoch {
-                inner.probing.head_came(probe, self.nanos(now));
+                let Inner { probing, settings, .. } = &mut *inner;
+                probing.head_came(probe, self.nanos(now), |head| settings.is_slow(head));
             }
         }
     }
@@ -283,7 +284,7 @@ impl Machine {
             return self.cells.add(Cell::Void);
         };
         self.cells.add(report.outcome.cell());
-        let slow = rules.settings().trips().iter().any(|trip| trip.is_slow(report.to_head));
+        let slow = rules.settings().is_slow(report.to_head);
         inner.probing.settle(probe, report.outcome, slow);
         self.judge_probes(&mut inner, rules, report.retry_after, now, moves);
     }

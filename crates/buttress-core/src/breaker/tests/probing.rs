@@ -194,7 +194,7 @@ fn a_dropped_probe_gives_its_permit_back_and_leaves_nothing() {
 
 #[test]
 fn a_probe_without_a_head_in_its_time_has_failed_and_one_with_a_good_head_has_passed() {
-    let settings = || cbsm().probes(Probes::new(1).deadline(seconds(10)));
+    let settings = || Settings::consecutive(5).probes(Probes::new(1).deadline(seconds(10)));
 
     let mut hung = half_open(settings(), 0);
     hung.hang(0);
@@ -222,6 +222,19 @@ fn a_good_head_does_not_save_a_probe_that_fails_before_its_deadline() {
     rig.settle(200, probe, F);
 
     assert_eq!(rig.state(200), State::Open);
+}
+
+#[test]
+fn a_probe_whose_head_was_slow_is_slow_however_long_its_stream_goes_on() {
+    let probes = Probes::new(1).deadline(seconds(10));
+    for (head, ends) in [(4_000, State::Closed), (4_001, State::Open)] {
+        let mut rig = half_open(cbsm().probes(probes), 0);
+        let probe = rig.admitted(0);
+
+        rig.machine.head_came(probe, rig.at(head));
+
+        assert_eq!(rig.state(10_000), ends, "a head after {head} ms");
+    }
 }
 
 #[test]
