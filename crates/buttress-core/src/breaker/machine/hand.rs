@@ -86,6 +86,12 @@ impl Machine {
         self.word().phase().state()
     }
 
+    /// Whether it decides and records but refuses nothing.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.word().is_shadow()
+    }
+
     /// Whether all calls pass: a closed breaker.
     #[must_use]
     #[inline]
