@@ -11,7 +11,9 @@ use std::{
 
 use allocation_counter::measure;
 use buttress::{
-    Raise, TimeLimit,
+    Raise, Ratio, TimeLimit,
+    breaker::{BreakerLayer, Settings, Trip, Window},
+    http::key,
     sli::{Record, SliLayer},
     timeout::{Limits, TimeoutLayer},
 };
@@ -120,6 +122,28 @@ fn a_timeout_that_has_to_wait_allocates_nothing_either() {
 
     assert_eq!(without, 1, "the box of the test's own body");
     assert_eq!(allocations(&runtime, &mut limited, get), without);
+}
+
+#[test]
+fn a_breaker_that_admits_allocates_nothing() {
+    let runtime = runtime();
+    let slow = Trip::slow_rate(Ratio::percent(50), LIMIT);
+    let settings = [
+        Settings::rate(),
+        Settings::consecutive(5),
+        Settings::rate().or(slow).or(Trip::consecutive(9)),
+        Settings::new(Trip::failure_rate(Ratio::percent(50)).over(Window::calls(100))),
+        Settings::rate().ramp(LIMIT),
+    ];
+
+    for settings in settings {
+        let mut breaker = BreakerLayer::new("b", settings.clone()).layer(prompt());
+        assert_eq!(allocations(&runtime, &mut breaker, get), 0);
+
+        // Of a key that is there.
+        let keyed = BreakerLayer::new("b", settings).keyed(key::authority::<()>);
+        assert_eq!(allocations(&runtime, &mut keyed.layer(prompt()), get), 0);
+    }
 }
 
 #[test]
