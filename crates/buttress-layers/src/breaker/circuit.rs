@@ -99,6 +99,7 @@ impl Circuit {
         })
     }
 
+    #[inline]
     pub(super) fn settle(&self, ticket: Ticket, report: Report, now: Instant) {
         let mut moves = Moves::new();
         self.machine.settle(&self.rules.load(), ticket, report, now, &mut moves);
@@ -120,9 +121,18 @@ impl Circuit {
         self.rules.load()
     }
 
-    /// Tells observers what happened. An observer that panics keeps nobody from hearing the rest,
-    /// and does not turn a panic that unwinds already into an abort.
+    /// Tells observers what happened.
+    #[inline]
     pub(super) fn tell(&self, moves: &[Move]) {
+        if !moves.is_empty() {
+            self.tell_each(moves);
+        }
+    }
+
+    /// An observer that panics keeps nobody from hearing the rest, and does not turn a panic that
+    /// unwinds already into an abort.
+    #[cold]
+    fn tell_each(&self, moves: &[Move]) {
         let mut panic = None;
         for what in moves {
             let change = match *what {
