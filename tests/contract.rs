@@ -11,11 +11,12 @@
 //! The others: `survives_panics`, `waits_to_be_woken`, `can_be_shared` and `passes_errors_on`.
 //! What each of them tries is told in [`laws`].
 
-use std::rc::Rc;
+use std::{num::NonZeroU32, rc::Rc};
 
 use buttress::{
     Plain, Raise, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
+    bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
     sli::SliLayer,
     timeout::{Clock, Limits, TimeoutLayer},
@@ -39,6 +40,17 @@ obeys_the_contract! {
     breaker_plain: BreakerLayer::new("b", patient()).exchange(Plain);
     breaker_keyed: BreakerLayer::new("b", patient()).keyed(key::route::<Body>);
     breaker_in_shadow: breaker_in_shadow();
+    bulkhead: BulkheadLayer::new("b", ONE);
+    bulkhead_queueing: BulkheadLayer::new("b", ONE).queue(4).wait(LIMIT);
+    bulkhead_until_head: BulkheadLayer::new("b", ONE).queue(4).until_head();
+    bulkhead_divided: BulkheadLayer::new("b", TWO).queue(4).partitions(halves(), |_: &_| "left");
+    bulkhead_shedding: BulkheadLayer::new("b", ONE).queue(4).criticality(Shedding::new().propagate());
+    bulkhead_of_aimd: BulkheadLayer::new("b", TWO).adaptive(Adaptive::aimd());
+    bulkhead_of_gradient: BulkheadLayer::new("b", TWO).queue(4).adaptive(Adaptive::gradient2());
+    bulkhead_bypassed: BulkheadLayer::new(BYPASSED, ONE).bypass(|_: &_| true);
+    bulkhead_raising: BulkheadLayer::new("b", ONE).on_reject(Raise);
+    bulkhead_plain: BulkheadLayer::new("b", ONE).exchange(Plain);
+    bulkhead_in_shadow: shadowed(BulkheadLayer::new("b", ONE).queue(4));
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -59,6 +71,20 @@ fn patient_over(window: Window) -> Settings {
 /// A breaker that would have opened.
 fn breaker_in_shadow() -> BreakerLayer {
     let layer = BreakerLayer::new("b", Settings::consecutive(1));
+    layer.handle().set_shadow(true);
+    layer
+}
+
+const ONE: NonZeroU32 = NonZeroU32::MIN;
+/// The name of a layer that every request bypasses, and which so refuses none.
+const BYPASSED: &str = "bypassed";
+const TWO: NonZeroU32 = ONE.saturating_add(1);
+
+fn halves() -> Partitions {
+    Partitions::new().share("left", Ratio::percent(50)).share("right", Ratio::percent(50))
+}
+
+fn shadowed(layer: BulkheadLayer) -> BulkheadLayer {
     layer.handle().set_shadow(true);
     layer
 }
@@ -117,6 +143,31 @@ impl<X, F> Told for BreakerLayer<X, Keyed<F>> {
         Subject::new(self)
             .settled(move || ended(handle.totals()))
             .released(move || watched.is_last())
+    }
+}
+
+/// It settles every call, and refuses every call when its limit is 0.
+impl<X, T> Told for BulkheadLayer<X, T> {
+    fn told(self) -> Subject<Self> {
+        let handle = Rc::new(self.handle());
+        let [counted, refusing, watched] = [&handle, &handle, &handle].map(Rc::clone);
+        let subject = Subject::new(self)
+            .settled(move || {
+                let now = handle.snapshot();
+                // In shadow mode who would be refused is admitted as well.
+                let refused = if handle.is_shadow() { 0 } else { now.all_refused() };
+                Settled {
+                    ended: now.finished() + refused + now.abandoned + now.bypassed,
+                    in_flight: u64::from(now.in_flight + now.queued),
+                }
+            })
+            .released(move || watched.is_last());
+        if counted.name() == BYPASSED {
+            return subject;
+        }
+        subject
+            .refused(move || counted.snapshot().all_refused())
+            .exhaust(move || refusing.set_limit(0))
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{BoxError, Code, End, Facts, Judgement, Rejection, Remaining, Side, Timing};
+use crate::{
+    BoxError, Code, Criticality, End, Facts, Judgement, Rejection, Remaining, Side, Timing,
+};
 
 /// How a refusal surfaces in one world of requests, responses and errors.
 ///
@@ -77,6 +79,20 @@ pub trait Judge<Req, Res, Err>: Clone {
         header: &'static str,
         deadline: Instant,
         now: Instant,
+    );
+
+    /// What the request says about its criticality: the extension of a layer further out, or the
+    /// header named `header`.
+    fn criticality(&self, request: &Req, facts: Facts, header: &'static str)
+    -> Option<Criticality>;
+
+    /// Writes into the request how critical it is, for layers further in and the next hop.
+    fn set_criticality(
+        &self,
+        request: &mut Req,
+        facts: Facts,
+        header: &'static str,
+        criticality: Criticality,
     );
 
     /// Opens a case. Who answers and who asks read some responses differently.
@@ -319,6 +335,25 @@ where
         now: Instant,
     ) {
         self.judge.forward(request, facts, header, deadline, now);
+    }
+
+    fn criticality(
+        &self,
+        request: &Req,
+        facts: Facts,
+        header: &'static str,
+    ) -> Option<Criticality> {
+        self.judge.criticality(request, facts, header)
+    }
+
+    fn set_criticality(
+        &self,
+        request: &mut Req,
+        facts: Facts,
+        header: &'static str,
+        criticality: Criticality,
+    ) {
+        self.judge.set_criticality(request, facts, header, criticality);
     }
 
     fn open(&self, request: &Req, facts: Facts, side: Side) -> J::Case {

@@ -21,9 +21,11 @@
 
 mod auto;
 pub mod breaker;
+pub mod bulkhead;
 pub mod cells;
 pub mod clock;
 mod code;
+mod criticality;
 mod deadline;
 mod errors;
 mod exchange;
@@ -67,6 +69,7 @@ use loom::sync::{self, atomic};
 pub use self::{
     auto::{Auto, ClientError},
     code::Code,
+    criticality::Criticality,
     deadline::{Deadline, Remaining, format_grpc_timeout, parse_grpc_timeout},
     errors::as_error,
     exchange::{Case, Custom, Finish, Judge, Raise, Reject, Typed, Watch, With},

@@ -47,6 +47,22 @@ pub enum Change {
         /// Between two frames of the body.
         idle: Option<TimeLimit>,
     },
+    /// Somebody set how many requests may be under way, how many may wait, and for how long.
+    Room {
+        /// Under way at once.
+        limit: u32,
+        /// In the queue.
+        queue: u32,
+        /// In the queue at most.
+        wait: TimeLimit,
+    },
+    /// A limit that moves by itself has gone a long way since it was last told of.
+    Adapted {
+        /// What it was then.
+        from: u32,
+        /// What it is.
+        to: u32,
+    },
     /// Shadow mode was switched: on, the layer decides and counts but refuses nothing.
     Shadow(bool),
     /// A breaker went from one state to another.
@@ -81,6 +97,12 @@ impl fmt::Display for Change {
                 }
                 Ok(())
             }
+            Self::Room { limit, queue, wait } => write!(
+                f,
+                "room set: {limit} under way, {queue} waiting for {:?} at most",
+                wait.get()
+            ),
+            Self::Adapted { from, to } => write!(f, "limit adapted from {from} to {to}"),
             Self::Shadow(true) => f.write_str("shadow mode on: counts, refuses nothing"),
             Self::Shadow(false) => f.write_str("shadow mode off"),
             Self::Breaker(transition) => transition.fmt(f),

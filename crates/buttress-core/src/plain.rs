@@ -5,8 +5,8 @@ use std::{
 };
 
 use crate::{
-    BoxError, Case, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reason, Reject,
-    Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error, tonic,
+    BoxError, Case, Criticality, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reason,
+    Reject, Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error, tonic,
 };
 
 /// The exchange of a service that speaks neither HTTP nor gRPC.
@@ -48,6 +48,12 @@ impl<Req, Res, E: 'static> Judge<Req, Res, E> for Plain {
     }
 
     fn forward(&self, _: &mut Req, _: Facts, _: &'static str, _: Instant, _: Instant) {}
+
+    fn criticality(&self, _: &Req, _: Facts, _: &'static str) -> Option<Criticality> {
+        None
+    }
+
+    fn set_criticality(&self, _: &mut Req, _: Facts, _: &'static str, _: Criticality) {}
 
     fn open(&self, _: &Req, _: Facts, _: Side) -> PlainCase {
         PlainCase

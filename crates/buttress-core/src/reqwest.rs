@@ -13,10 +13,10 @@ use std::{
 use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
 
 use crate::{
-    ClientError, Facts, Judge, Remaining, Side, Watch, as_error,
+    ClientError, Criticality, Facts, Judge, Remaining, Side, Watch, as_error,
     http::{
         Classified, Classify, HttpCase, RequestHead, ResponseHead, Watched,
-        judge::{deadline, forward, is_timeout, retry_after},
+        judge::{criticality, deadline, forward, is_timeout, retry_after, set_criticality},
     },
 };
 
@@ -53,6 +53,25 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
         now: Instant,
     ) {
         forward(request.headers_mut(), facts, header, at, now);
+    }
+
+    fn criticality(
+        &self,
+        request: &Request,
+        _: Facts,
+        header: &'static str,
+    ) -> Option<Criticality> {
+        criticality(request.headers(), None, header)
+    }
+
+    fn set_criticality(
+        &self,
+        request: &mut Request,
+        _: Facts,
+        header: &'static str,
+        criticality: Criticality,
+    ) {
+        set_criticality(request.headers_mut(), header, criticality);
     }
 
     fn open(&self, request: &Request, facts: Facts, side: Side) -> HttpCase<C> {

@@ -11,8 +11,8 @@ use std::{
 use ::tonic::{Request, Response, Status, TimeoutExpired, metadata::MetadataValue};
 
 use crate::{
-    Auto, Case, Code, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reject, Rejection,
-    Remaining, Side, Timing, Watch,
+    Auto, Case, Code, Criticality, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reject,
+    Rejection, Remaining, Side, Timing, Watch,
     errors::chain,
     http::{Classified, StatusRules},
 };
@@ -109,6 +109,30 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
     ) {
         request.set_timeout(deadline.saturating_duration_since(now));
         request.extensions_mut().insert(crate::Deadline(deadline));
+    }
+
+    fn criticality(
+        &self,
+        request: &Request<T>,
+        _: Facts,
+        header: &'static str,
+    ) -> Option<Criticality> {
+        if let Some(criticality) = request.extensions().get() {
+            return Some(*criticality);
+        }
+        Criticality::parse(request.metadata().get(header)?.as_encoded_bytes())
+    }
+
+    fn set_criticality(
+        &self,
+        request: &mut Request<T>,
+        _: Facts,
+        header: &'static str,
+        criticality: Criticality,
+    ) {
+        let value = MetadataValue::from_static(criticality.as_str());
+        request.metadata_mut().insert(header, value);
+        request.extensions_mut().insert(criticality);
     }
 
     fn open(&self, _: &Request<T>, facts: Facts, _: Side) -> StatusCase {

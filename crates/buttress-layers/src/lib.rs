@@ -5,6 +5,7 @@
 //! re-exports what is here.
 
 pub mod breaker;
+pub mod bulkhead;
 mod clock;
 pub mod sli;
 pub mod timeout;

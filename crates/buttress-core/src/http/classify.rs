@@ -7,11 +7,11 @@ use http::{Request, Response};
 
 use super::{
     Conventional, RequestHead, ResponseHead, Watched,
-    judge::{self, deadline, forward},
+    judge::{self, criticality, deadline, forward, set_criticality},
 };
 use crate::{
-    Case, End, Facts, Judge, Judgement, Protocol, Rejection, Remaining, Side, Timing, Watch,
-    as_error,
+    Case, Criticality, End, Facts, Judge, Judgement, Protocol, Rejection, Remaining, Side, Timing,
+    Watch, as_error,
 };
 
 /// A rule that turns HTTP and gRPC calls into verdicts.
@@ -142,6 +142,26 @@ where
     ) {
         forward(request.headers_mut(), facts, header, at, now);
         request.extensions_mut().insert(crate::Deadline(at));
+    }
+
+    fn criticality(
+        &self,
+        request: &Request<B>,
+        _: Facts,
+        header: &'static str,
+    ) -> Option<Criticality> {
+        criticality(request.headers(), Some(request.extensions()), header)
+    }
+
+    fn set_criticality(
+        &self,
+        request: &mut Request<B>,
+        _: Facts,
+        header: &'static str,
+        criticality: Criticality,
+    ) {
+        set_criticality(request.headers_mut(), header, criticality);
+        request.extensions_mut().insert(criticality);
     }
 
     fn open(&self, request: &Request<B>, facts: Facts, side: Side) -> HttpCase<C> {

@@ -9,7 +9,8 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{Classified, ResponseHead};
 use crate::{
-    Auto, Deadline, Facts, Judge, Protocol, Rejection, Remaining, Side, TIMEOUTS, Watch,
+    Auto, Criticality, Deadline, Facts, Judge, Protocol, Rejection, Remaining, Side, TIMEOUTS,
+    Watch,
     deadline::{grpc_timeout, parse_digits},
     parse_grpc_timeout, tonic,
 };
@@ -49,6 +50,25 @@ where
         now: Instant,
     ) {
         CONVENTIONAL.forward(request, facts, header, deadline, now);
+    }
+
+    fn criticality(
+        &self,
+        request: &Req,
+        facts: Facts,
+        header: &'static str,
+    ) -> Option<Criticality> {
+        CONVENTIONAL.criticality(request, facts, header)
+    }
+
+    fn set_criticality(
+        &self,
+        request: &mut Req,
+        facts: Facts,
+        header: &'static str,
+        criticality: Criticality,
+    ) {
+        CONVENTIONAL.set_criticality(request, facts, header, criticality);
     }
 
     fn open(&self, request: &Req, facts: Facts, side: Side) -> Self::Case {
@@ -121,6 +141,28 @@ pub(crate) fn forward(
     if let Some(value) = value {
         headers.insert(name, value);
     }
+}
+
+/// Reads what a request says about its criticality, like its deadline.
+pub(crate) fn criticality(
+    headers: &HeaderMap,
+    extensions: Option<&Extensions>,
+    header: &'static str,
+) -> Option<Criticality> {
+    if let Some(criticality) = extensions.and_then(Extensions::get) {
+        return Some(*criticality);
+    }
+    Criticality::parse(headers.get(header)?.as_bytes())
+}
+
+/// Writes how critical a request is.
+pub(crate) fn set_criticality(
+    headers: &mut HeaderMap,
+    header: &'static str,
+    criticality: Criticality,
+) {
+    let value = HeaderValue::from_static(criticality.as_str());
+    headers.insert(HeaderName::from_static(header), value);
 }
 
 /// A short value, written on the stack: one allocation, of the right size.
