@@ -197,8 +197,10 @@ impl Gate {
     fn step(&self, locked: &mut Locked, ask: Ask) -> Step {
         let (seen, bound) = (self.word.see(), self.bound());
         let (limit, waiting) = (seen.limit(), locked.queue.len());
-        if seen.inside().saturating_add(waiting) >= ask.ceiling(limit, bound) {
-            return Step::Refuse(Refusal::Shed);
+        let taken = seen.inside().saturating_add(waiting);
+        if taken >= ask.ceiling(limit, bound) {
+            let left = limit.saturating_add(bound).saturating_sub(taken);
+            return Step::Refuse(if left > 0 { Refusal::Shed } else { Refusal::Full });
         }
         if locked.parts.is_whole() {
             if waiting == 0 && self.word.try_take_locked() {
@@ -215,8 +217,11 @@ impl Gate {
         if let Some(step) = locked.displace(ask, limit).filter(|_| limit > 0 && bound > 0) {
             return step;
         }
-        let part = locked.parts.of(ask.partition);
-        locked.parts.refused(part, limit);
+        // Where there is a queue, who has less than its share gets what is given back by waiting.
+        if bound == 0 {
+            let part = locked.parts.of(ask.partition);
+            locked.parts.refused(part, limit);
+        }
         Step::Refuse(Refusal::Full)
     }
 

@@ -30,6 +30,12 @@ mod partitions;
 mod queue;
 mod word;
 
+#[cfg(all(test, buttress_loom))]
+mod loom_tests;
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests;
+
 pub use self::{
     adaptive::{Adaptive, Control, Measured, Sample},
     aimd::Aimd,
