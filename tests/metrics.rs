@@ -5,6 +5,7 @@ use std::{io::Write, process::Stdio};
 use axum::{Router, routing::get};
 use buttress::{
     TimeLimit,
+    bulkhead::BulkheadLayer,
     sli::SliLayer,
     telemetry::{BUCKET_BOUNDS, Telemetry},
     timeout::TimeoutLayer,
@@ -25,12 +26,15 @@ async fn promtool_has_nothing_to_say_about_the_page() {
     let telemetry = Telemetry::new();
     telemetry.watch(sli.handle());
     telemetry.watch(timeout.handle());
+    let bulkhead = BulkheadLayer::new("shop", 8.try_into().unwrap()).queue(8);
+    telemetry.watch(bulkhead.handle());
     let page = move || {
         telemetry.tick();
         std::future::ready(prometheus.render())
     };
     let app = Router::new()
         .route("/users/{id}", get(|| async { "ada" }))
+        .layer(bulkhead)
         .layer(timeout)
         .layer(sli)
         .route("/metrics", get(page));

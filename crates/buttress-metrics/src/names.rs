@@ -72,6 +72,32 @@ names! {
         "The time limits in force, by clock; infinite for a clock that does not run.";
     TIMEOUT_SHADOW: Gauge "buttress_timeout_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
+    BULKHEAD_ADMITTED: Counter "buttress_bulkhead_admitted_requests_total" Count
+        "Requests let in, at once or after a wait.";
+    BULKHEAD_WAITED: Counter "buttress_bulkhead_waited_requests_total" Count
+        "Requests that had to wait in the queue.";
+    BULKHEAD_ABANDONED: Counter "buttress_bulkhead_abandoned_requests_total" Count
+        "Requests dropped while they waited in the queue.";
+    BULKHEAD_BYPASSED: Counter "buttress_bulkhead_bypassed_requests_total" Count
+        "Requests that took no place, because they may bypass.";
+    BULKHEAD_REFUSED: Counter "buttress_bulkhead_refused_requests_total" Count
+        "Requests refused, by reason.";
+    BULKHEAD_SHED: Counter "buttress_bulkhead_shed_requests_total" Count
+        "Requests refused in favour of more critical ones, by their own criticality.";
+    BULKHEAD_IN_FLIGHT: Gauge "buttress_bulkhead_in_flight_requests" Count
+        "Requests that hold a place.";
+    BULKHEAD_QUEUED: Gauge "buttress_bulkhead_queued_requests" Count
+        "Requests that wait in the queue.";
+    BULKHEAD_LIMIT: Gauge "buttress_bulkhead_limit_requests" Count
+        "Requests that may hold a place at once.";
+    BULKHEAD_QUEUE_LIMIT: Gauge "buttress_bulkhead_queue_limit_requests" Count
+        "Requests that may wait in the queue.";
+    BULKHEAD_PARTITION_IN_FLIGHT: Gauge "buttress_bulkhead_partition_in_flight_requests" Count
+        "Requests that hold a place, by partition.";
+    BULKHEAD_PARTITION_QUEUED: Gauge "buttress_bulkhead_partition_queued_requests" Count
+        "Requests that wait in the queue, by partition.";
+    BULKHEAD_SHADOW: Gauge "buttress_bulkhead_shadow" Count
+        "1 while the layer decides and counts but refuses nothing.";
     PLAIN_DURATION: Histogram "buttress_sli_call_duration_seconds" Seconds
         "Duration of calls that are neither HTTP nor gRPC.";
     HTTP_SERVER: Histogram "http_server_request_duration_seconds" Seconds

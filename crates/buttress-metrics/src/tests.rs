@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Change, Event, Observe, TimeLimit};
+use buttress_core::{Change, Event, Observe, Ratio, TimeLimit};
 use buttress_layers::{
+    bulkhead::{BulkheadLayer, Partitions},
     sli::SliLayer,
     timeout::{Limits, TimeoutLayer},
 };
@@ -17,7 +18,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use metrics::{set_default_local_recorder, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 
@@ -289,4 +290,57 @@ async fn grpc_calls_have_names_of_their_own_and_the_label_can_be_chosen() {
     let count = r#"rpc_server_call_duration_seconds_count{sli="shop",rpc_system_name="grpc",rpc_method="shop.Shop/Buy",rpc_status_code="UNAVAILABLE",error_type="UNAVAILABLE"}"#;
     let page = scrape(&telemetry, &exporter);
     assert_eq!(value(&page, count), Some(1.0), "{page}");
+}
+
+/// X11: after calls that were cancelled, waiting or not, the gauges are back at 0.
+#[tokio::test(start_paused = true)]
+async fn the_gauges_of_a_bulkhead_tell_the_truth_after_cancelled_calls() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let layer = BulkheadLayer::new("shop", 5.try_into().unwrap()).queue(1);
+    with_local_recorder(&exporter, || telemetry.watch(layer.handle()));
+    let never = || pending::<Result<Response<Full<Bytes>>, Infallible>>();
+    let mut service = layer.layer(service_fn(move |_: Request<()>| never()));
+    let series = |what: &str| format!(r#"buttress_bulkhead_{what}{{bulkhead="shop"}}"#);
+    let refused = |why: &str| {
+        format!(r#"buttress_bulkhead_refused_requests_total{{bulkhead="shop",reason="{why}"}}"#)
+    };
+
+    let page = scrape(&telemetry, &exporter);
+    for why in ["full", "shed", "queue_timed_out"] {
+        assert_eq!(value(&page, &refused(why)), Some(0.0), "{page}");
+    }
+    let calls: Vec<_> = (0..7).map(|_| service.call(get("/"))).collect();
+    let page = scrape(&telemetry, &exporter);
+    assert_eq!(value(&page, &series("in_flight_requests")), Some(5.0), "{page}");
+    assert_eq!(value(&page, &series("queued_requests")), Some(1.0));
+    assert_eq!(value(&page, &series("limit_requests")), Some(5.0));
+    assert_eq!(value(&page, &refused("full")), Some(1.0));
+
+    drop(calls);
+
+    let page = scrape(&telemetry, &exporter);
+    assert_eq!(value(&page, &series("in_flight_requests")), Some(0.0), "{page}");
+    assert_eq!(value(&page, &series("queued_requests")), Some(0.0));
+    // The waiter came in when the first was dropped, and was dropped in its turn.
+    let admitted = value(&page, &series("admitted_requests_total"));
+    let abandoned = value(&page, &series("abandoned_requests_total"));
+    assert_eq!((admitted, abandoned), (Some(5.0), Some(1.0)));
+}
+
+#[tokio::test]
+async fn the_partitions_of_a_bulkhead_have_series_of_their_own() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let shares = Partitions::new().share("live", Ratio::percent(70));
+    let layer = BulkheadLayer::new("shop", 10.try_into().unwrap())
+        .partitions(shares, |_: &Request<()>| "live");
+    with_local_recorder(&exporter, || telemetry.watch(layer.handle()));
+    let never = || pending::<Result<Response<Full<Bytes>>, Infallible>>();
+    let mut service = layer.layer(service_fn(move |_: Request<()>| never()));
+
+    let _call = service.call(get("/"));
+
+    let page = scrape(&telemetry, &exporter);
+    let live =
+        r#"buttress_bulkhead_partition_in_flight_requests{bulkhead="shop",partition="live"}"#;
+    assert_eq!(value(&page, live), Some(1.0), "{page}");
 }

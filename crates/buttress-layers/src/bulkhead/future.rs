@@ -101,12 +101,7 @@ impl<F, C> Running<F, C> {
         C: Case,
     {
         let this = self.project();
-        let on_panic = || {
-            if let Some(permit) = this.permit {
-                permit.settle(Ending::Unmeasured);
-            }
-        };
-        let outcome = ready!(guarded(|| this.inner.poll(cx), on_panic));
+        let outcome = ready!(this.inner.poll(cx));
         let mut permit = this.permit.take();
         if let (Some(permit), Some(mut case)) = (&mut permit, this.case.take()) {
             permit.judge(|now| match &outcome {
@@ -174,10 +169,15 @@ where
         let _scope = this.call.nested.map(clock::poll);
         loop {
             match this.stage.as_mut().project() {
-                StageProj::Running(running) => {
-                    let (outcome, permit) = ready!(running.poll(this.exchange, this.call, cx));
+                StageProj::Running(_) => {
+                    let mut stage = Tidy(this.stage);
+                    let polled = stage.running().poll(this.exchange, this.call, cx);
+                    let Poll::Ready((outcome, permit)) = polled else {
+                        std::mem::forget(stage);
+                        return Poll::Pending;
+                    };
                     // What is inside is gone before its place is given back.
-                    this.stage.set(Stage::Over);
+                    drop(stage);
                     return Poll::Ready(match (outcome, permit) {
                         (Ok(response), Some(permit)) if !this.call.until_head => {
                             Ok(this.exchange.wrap(this.call.facts, response, permit))
@@ -227,6 +227,27 @@ where
                 StageProj::Over => panic!("polled after completion"),
             }
         }
+    }
+}
+
+/// Ends a stage when it is dropped: what is inside goes first, and then its place is given back,
+/// also when the poll of it unwinds.
+struct Tidy<'a, S, F, C, Request, Kept>(Pin<&'a mut Stage<S, F, C, Request, Kept>>);
+
+impl<S, F, C, Request, Kept> Tidy<'_, S, F, C, Request, Kept> {
+    fn running(&mut self) -> Pin<&mut Running<F, C>> {
+        match self.0.as_mut().project() {
+            StageProj::Running(running) => running,
+            _ => unreachable!("it was running"),
+        }
+    }
+}
+
+impl<S, F, C, Request, Kept> Drop for Tidy<'_, S, F, C, Request, Kept> {
+    fn drop(&mut self) {
+        let permit = self.running().project().permit.take();
+        self.0.set(Stage::Over);
+        settle(permit, Ending::Unmeasured);
     }
 }
 

@@ -102,6 +102,9 @@ mod permit;
 mod service;
 mod triage;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     future::ResponseFuture,
     handle::{BulkheadHandle, BulkheadSnapshot, PartitionSnapshot},

@@ -45,8 +45,10 @@ fn waiting(entry: Entry) -> Place {
 }
 
 fn refused(entry: Entry) -> Refusal {
-    let Entry::Refused(why) = entry else { panic!("not refused: {entry:?}") };
-    why
+    match entry {
+        Entry::Refused(why) => why,
+        other => panic!("not refused: {other:?}"),
+    }
 }
 
 fn poll(gate: &Gate, place: &Place) -> Option<Outcome> {
@@ -203,7 +205,9 @@ fn a_higher_limit_lets_in_who_waits_and_a_lower_one_puts_nobody_out() {
     gate.leave(seats.pop().unwrap());
     seats.push(its_turn(&gate, &second));
     assert_eq!(gate.inside(), 3);
-    seats.into_iter().for_each(|seat| gate.leave(seat));
+    for seat in seats {
+        gate.leave(seat);
+    }
     assert_eq!(gate.inside(), 0);
 }
 
@@ -317,18 +321,18 @@ fn many_threads_never_exceed_the_limit_and_lose_nothing() {
     gate.set_limit(1);
     assert_eq!(refused_by_none(&gate), 0);
     assert_eq!(inside.into_inner(), 0);
+}
 
-    /// Waits for its turn, or for a while.
-    fn wait(gate: &Gate, place: Place, random: &Random, work: impl Fn(Seat)) {
-        for _ in 0..Random::below(random.draw(), 20) {
-            match gate.poll(&place, Waker::noop()) {
-                None => thread::yield_now(),
-                Some(Outcome::Admitted(seat)) => return work(seat),
-                Some(Outcome::Refused(why)) => panic!("{why:?}, and all are alike"),
-            }
+/// Waits for its turn, or for a while.
+fn wait(gate: &Gate, place: Place, random: &Random, work: impl Fn(Seat)) {
+    for _ in 0..Random::below(random.draw(), 20) {
+        match gate.poll(&place, Waker::noop()) {
+            None => thread::yield_now(),
+            Some(Outcome::Admitted(seat)) => return work(seat),
+            Some(Outcome::Refused(why)) => panic!("{why:?}, and all are alike"),
         }
-        if let Some(Outcome::Admitted(seat)) = gate.give_up(place) {
-            work(seat);
-        }
+    }
+    if let Some(Outcome::Admitted(seat)) = gate.give_up(place) {
+        work(seat);
     }
 }
