@@ -10,6 +10,7 @@ use axum::{Router, body::Body, routing::get};
 use buttress::{
     Ratio, TimeLimit,
     breaker::{BreakerLayer, Settings, Trip, Window},
+    bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
     sli::{Record, SliLayer},
     timeout::{Limits, TimeoutLayer},
@@ -33,7 +34,7 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
-    /// Only this group: timeouts, breakers, slis or routers.
+    /// Only this group: timeouts, breakers, bulkheads, slis or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -57,8 +58,13 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, fn() -> Vec<Case>); 4] =
-        [("timeouts", timeouts), ("breakers", breakers), ("slis", slis), ("routers", routers)];
+    let groups: [(&str, fn() -> Vec<Case>); 5] = [
+        ("timeouts", timeouts),
+        ("breakers", breakers),
+        ("bulkheads", bulkheads),
+        ("slis", slis),
+        ("routers", routers),
+    ];
     for (name, group) in groups {
         if options.group.as_ref().is_some_and(|wanted| wanted != name) {
             continue;
@@ -150,6 +156,34 @@ where
     B: failsafe::futures::CircuitBreaker + Clone + Send + 'static,
 {
     service_fn(move |request| breaker.call(bare().call(request)))
+}
+
+fn bulkheads() -> Vec<Case> {
+    let tower = ServiceBuilder::new().concurrency_limit(64).service(bare());
+    let layer = || BulkheadLayer::new("b", 64.try_into().expect("it is not 0"));
+    let shares = Partitions::new().share("live", Ratio::percent(70));
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower ConcurrencyLimit", tower, request),
+        Case::new("buttress Bulkhead", layer().layer(bare()), request),
+        Case::new("buttress Bulkhead queue", layer().queue(64).layer(bare()), request),
+        Case::new("buttress Bulkhead until head", layer().until_head().layer(bare()), request),
+        Case::new(
+            "buttress Bulkhead criticality",
+            layer().criticality(Shedding::new()).layer(bare()),
+            request,
+        ),
+        Case::new(
+            "buttress Bulkhead partitions",
+            layer().partitions(shares, |_: &Request<()>| "live").layer(bare()),
+            request,
+        ),
+        Case::new(
+            "buttress Bulkhead Gradient2",
+            layer().adaptive(Adaptive::gradient2()).layer(bare()),
+            request,
+        ),
+    ]
 }
 
 fn slis() -> Vec<Case> {

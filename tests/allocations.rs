@@ -11,8 +11,9 @@ use std::{
 
 use allocation_counter::measure;
 use buttress::{
-    Raise, Ratio, TimeLimit,
+    Criticality, Raise, Ratio, TimeLimit,
     breaker::{BreakerLayer, Settings, Trip, Window},
+    bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
     sli::{Record, SliLayer},
     timeout::{Limits, TimeoutLayer},
@@ -179,6 +180,86 @@ fn a_grpc_call_is_read_and_judged_without_allocating() {
     let without = allocations(&runtime, &mut service.clone(), request);
 
     assert_eq!(allocations(&runtime, &mut layered.service(service), request), without);
+}
+
+#[test]
+fn a_bulkhead_allocates_nothing_for_whom_it_lets_in() {
+    let runtime = runtime();
+    let layer = || BulkheadLayer::new("b", 2.try_into().unwrap());
+    let shares = || Partitions::new().share("live", Ratio::percent(50));
+    let ask = |_: &Request<()>| Some(Criticality::CriticalPlus);
+    let counted = [
+        allocations(&runtime, &mut layer().layer(prompt()), get),
+        allocations(&runtime, &mut layer().queue(9).layer(prompt()), get),
+        allocations(&runtime, &mut layer().until_head().layer(prompt()), get),
+        allocations(&runtime, &mut layer().bypass(|_: &_| true).layer(prompt()), get),
+        allocations(
+            &runtime,
+            &mut layer().partitions(shares(), |_: &_| "live").layer(prompt()),
+            get,
+        ),
+        allocations(
+            &runtime,
+            &mut layer().criticality_by(Shedding::new(), ask).layer(prompt()),
+            get,
+        ),
+        allocations(&runtime, &mut layer().adaptive(Adaptive::aimd()).layer(prompt()), get),
+        allocations(&runtime, &mut layer().adaptive(Adaptive::gradient2()).layer(prompt()), get),
+    ];
+
+    assert_eq!(counted, [0; 8]);
+}
+
+#[test]
+fn a_bulkhead_allocates_nothing_for_whom_it_lets_wait_either() {
+    let runtime = runtime();
+    let slow = || {
+        service_fn(|_: Request<()>| async {
+            sleep(Duration::from_millis(10)).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+        })
+    };
+    let layer = BulkheadLayer::new("b", 1.try_into().unwrap()).queue(9).until_head();
+    let mut service = layer.layer(slow());
+    let counted = runtime.block_on(async {
+        let mut counted = [0; 3];
+        for counted in &mut counted {
+            let first = tokio::spawn(service.call(get()));
+            // Its place in line, its waker and its timer.
+            let second = service.call(get());
+            *counted = poll_counting_total(second).await;
+            first.await.unwrap().unwrap();
+        }
+        counted
+    });
+
+    // The first makes the queue's room.
+    assert_eq!(counted[1..], [0, 0]);
+    let seen = layer.handle().snapshot();
+    assert_eq!((seen.waited, seen.admitted), (3, 6));
+}
+
+/// As [`poll_counting`], of a call whose answer nobody reads.
+async fn poll_counting_total<T>(work: impl Future<Output = T>) -> u64 {
+    poll_counting(async {
+        work.await;
+    })
+    .await
+}
+
+/// The value of the header is static; the box of the extension.
+#[test]
+fn a_propagated_criticality_costs_what_is_stated() {
+    let runtime = runtime();
+    let layer = BulkheadLayer::new("b", 1.try_into().unwrap());
+    let mut propagating = layer.criticality(Shedding::new().propagate()).layer(prompt());
+    let furnished = || {
+        let mut request = Request::get("/").header("accept", "*/*").body(()).unwrap();
+        request.extensions_mut().insert("of a router");
+        request
+    };
+
+    assert_eq!(allocations(&runtime, &mut propagating, furnished), 1);
 }
 
 /// The header's value, and the box of the extension.
