@@ -48,6 +48,9 @@ struct Options {
     bench: bool,
 }
 
+/// Layers of one kind and their peers, after the bare service.
+type Group = fn() -> Vec<Case>;
+
 const LIMIT: Duration = Duration::from_secs(30);
 const OURS: TimeLimit = TimeLimit::from_secs(30);
 
@@ -58,7 +61,7 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, fn() -> Vec<Case>); 5] = [
+    let groups: [(&str, Group); 5] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
@@ -124,7 +127,7 @@ fn breakers() -> Vec<Case> {
     let recloser = Arc::new(recloser::AsyncRecloser::from(recloser::Recloser::default()));
     let recloser = service_fn(move |request| {
         let (recloser, mut inner) = (Arc::clone(&recloser), bare());
-        async move { recloser::AsyncRecloser::call(&*recloser, inner.call(request)).await }
+        async move { recloser::AsyncRecloser::call(&recloser, inner.call(request)).await }
     });
     let backoff = failsafe::backoff::constant(LIMIT);
     let policy = failsafe::failure_policy::consecutive_failures(5, backoff);
@@ -161,10 +164,13 @@ where
 fn bulkheads() -> Vec<Case> {
     let tower = ServiceBuilder::new().concurrency_limit(64).service(bare());
     let layer = || BulkheadLayer::new("b", 64.try_into().expect("it is not 0"));
+    let incumbent = tower_resilience::bulkhead::BulkheadLayer::builder();
+    let incumbent = incumbent.max_concurrent_calls(64).reject_when_full().build().expect("64");
     let shares = Partitions::new().share("live", Ratio::percent(70));
     vec![
         Case::new("bare", bare(), request),
         Case::new("tower ConcurrencyLimit", tower, request),
+        Case::new("tower-resilience bulkhead", incumbent.layer(bare()), request),
         Case::new("buttress Bulkhead", layer().layer(bare()), request),
         Case::new("buttress Bulkhead queue", layer().queue(64).layer(bare()), request),
         Case::new("buttress Bulkhead until head", layer().until_head().layer(bare()), request),
