@@ -64,10 +64,10 @@ impl Drive {
             if elapsed >= Duration::from_secs(self.seconds) {
                 break;
             }
-            app.set_ill(report.is_spell(elapsed));
+            app.stock().set_ill(report.is_spell(elapsed));
             if elapsed.as_secs() > said {
                 said = elapsed.as_secs();
-                println!("{}", report.progress(elapsed, &app.sli()));
+                println!("{}", report.progress(elapsed, app));
             }
             calls.spawn(call(service.clone(), self.address, number));
             while calls.try_join_next().is_some() {}

@@ -7,14 +7,15 @@
 mod app;
 mod drive;
 mod report;
+mod stock;
 
 use std::{io, process::ExitCode};
 
 use buttress::{BoxError, sli::SliHandle};
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
-use crate::{app::App, drive::Drive, report::Report};
+use crate::{app::App, drive::Drive, report::Report, stock::Stock};
 
 /// A service with buttress around it, under real traffic.
 #[derive(Debug, Parser)]
@@ -51,19 +52,31 @@ async fn main() -> ExitCode {
 async fn demo(seconds: u64) -> Result<(), BoxError> {
     let listener = bind(0).await?;
     let address = listener.local_addr()?;
-    let app = App::new()?;
+    let app = App::new(Stock::serve().await?)?;
     let server = tokio::spawn(axum::serve(listener, app.router()).into_future());
     let telemetry = tokio::spawn(app.telemetry().run());
 
-    println!("An axum service on http://{address} with two layers of buttress around it:");
-    println!("sli (what callers got) outside of timeout ({} ms).\n", app::LIMIT.get().as_millis());
+    println!(
+        "An axum service on http://{address}, with layers of buttress around it: sli (what callers got),"
+    );
+    println!(
+        "timeout ({} ms) and bulkhead; and around the stock that it depends on: timeout and breaker.\n",
+        app::LIMIT.get().as_millis()
+    );
     let report = Report::new(seconds);
     app.sli().add_sink(report.sink());
     let drive = Drive::new(address, seconds);
+    let started = Instant::now();
     drive.run(&app, &report).await?;
 
     println!("\n{}", report.table());
+    println!("{}", app.story(started));
     println!("{}", agreement(&app.sli(), &drive));
+    println!(
+        "{} calls reached the stock; {} were refused while its breaker was not closed.",
+        app.stock().calls(),
+        app.breaker().totals().refused.iter().sum::<u64>(),
+    );
     server.abort();
     telemetry.abort();
     Ok(())
@@ -89,16 +102,13 @@ fn agreement(server: &SliHandle, drive: &Drive) -> String {
 async fn serve(port: u16) -> Result<(), BoxError> {
     let listener = bind(port).await?;
     let address = listener.local_addr()?;
-    let app = App::new()?;
+    let app = App::new(Stock::serve().await?)?;
     let ticking = tokio::spawn(app.telemetry().run());
 
     println!("Serving on http://{address}. Try, in another terminal:\n");
-    for (path, what) in app::TO_TRY {
-        println!(
-            "  curl -si 'http://{address}{path}'{:1$}# {what}",
-            "",
-            24_usize.saturating_sub(path.len())
-        );
+    for (how, path, what) in app::TO_TRY {
+        let command = format!("curl -si {how}'http://{address}{path}'");
+        println!("  {command:<52}# {what}");
     }
     println!("\nCtrl-C ends it.");
     axum::serve(listener, app.router()).with_graceful_shutdown(interrupted()).await?;

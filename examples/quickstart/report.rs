@@ -13,6 +13,8 @@ use buttress::{
 };
 use hdrhistogram::Histogram;
 
+use crate::app::App;
+
 /// Records calls by the phase in which they came.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -71,13 +73,14 @@ impl Report {
     }
 
     /// A line for those who wait.
-    pub(crate) fn progress(&self, elapsed: Duration, sli: &SliHandle) -> String {
-        let (counts, snapshot) = (sli.counts(), sli.snapshot());
-        let what = if self.is_spell(elapsed) { "the dependency is ill" } else { "all is well" };
+    pub(crate) fn progress(&self, elapsed: Duration, app: &App) -> String {
+        let (counts, snapshot) = (app.sli().counts(), app.sli().snapshot());
+        let what = if self.is_spell(elapsed) { "the stock is ill" } else { "all is well" };
         format!(
-            "{:>3} of {} s  {what:<21}  {:>5} calls: {:>5} good {:>4} bad {:>4} excluded, {:>3} under way",
+            "{:>3} of {} s  {what:<16}  breaker {:<9}  {:>5} calls: {:>5} good {:>4} bad {:>4} excluded, {:>3} under way",
             elapsed.as_secs(),
             self.seconds,
+            app.breaker().state().as_str(),
             counts.total(),
             counts.good,
             counts.bad,
