@@ -74,18 +74,18 @@ impl Report {
 
     /// A line for those who wait.
     pub(crate) fn progress(&self, elapsed: Duration, app: &App) -> String {
-        let (counts, snapshot) = (app.sli().counts(), app.sli().snapshot());
+        let counts = app.sli().counts();
         let what = if self.is_spell(elapsed) { "the stock is ill" } else { "all is well" };
         format!(
-            "{:>3} of {} s  {what:<16}  breaker {:<9}  {:>5} calls: {:>5} good {:>4} bad {:>4} excluded, {:>3} under way",
+            "{:>3} of {} s  {what:<16}  breaker {:<9}  {:>5} calls: {:>5} good {:>4} bad ({:>3} refused) {:>4} excluded",
             elapsed.as_secs(),
             self.seconds,
             app.breaker().state().as_str(),
             counts.total(),
             counts.good,
             counts.bad,
+            app.breaker().totals().refused.iter().sum::<u64>(),
             counts.excluded,
-            snapshot.in_flight,
         )
     }
 
