@@ -64,6 +64,12 @@ impl Cells {
         self.stripes[stripe() & (self.stripes.len() - 1)].0[cell].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Adds as another processor would.
+    #[cfg(all(test, buttress_loom))]
+    pub(super) fn add_on(&self, stripe: usize, cell: Cell) {
+        self.stripes[stripe].0[cell as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn sum(&self, cell: Cell) -> u64 {
         self.sum_at(cell as usize)
     }

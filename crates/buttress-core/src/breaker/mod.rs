@@ -27,6 +27,8 @@
 
 mod cells;
 mod half_open;
+#[cfg(all(test, buttress_loom))]
+mod loom_tests;
 mod machine;
 mod open_for;
 mod rules;

@@ -16,6 +16,8 @@ impl Machine {
         inner.probed = false;
         inner.openings = if to == Phase::Open { inner.openings.saturating_add(1) } else { 0 };
         self.until.store(until, Ordering::Release);
+        // Before the new epoch begins, so that none of its calls adds to what was before.
+        rules.clear(&self.cells, now);
         let word = self.word();
         if word.phase() == to {
             // The same state from now on: what was admitted before has no say in it.
@@ -25,7 +27,6 @@ impl Machine {
             self.go(&mut inner, to, Why::ByHand, moves);
         }
         self.over.store(false, Ordering::Relaxed);
-        rules.clear(&self.cells, now);
     }
 
     /// Refuses every call until somebody says otherwise.
@@ -61,9 +62,10 @@ impl Machine {
         }
         inner.openings = 0;
         inner.refused_before = self.refused();
+        // As in `force`, before the new epoch begins.
+        rules.clear(&self.cells, self.nanos(now));
         self.over.store(false, Ordering::Relaxed);
         self.word.store(word.next(Phase::Closed).with_shadow(shadow).bits(), Ordering::Release);
-        rules.clear(&self.cells, self.nanos(now));
         true
     }
 

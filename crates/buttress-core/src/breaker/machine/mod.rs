@@ -108,7 +108,10 @@ impl Machine {
     /// A closed breaker with its windows. `seed` decides the jitter, and who passes on a ramp.
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> (Self, Arc<Rules>) {
-        let cells = Cells::new();
+        Self::counting_into(Cells::new(), settings, seed)
+    }
+
+    pub(super) fn counting_into(cells: Cells, settings: Settings, seed: u64) -> (Self, Arc<Rules>) {
         let rules = Arc::new(Rules::new(settings.clone(), &cells, 0));
         let machine = Self {
             origin: OnceLock::new(),

@@ -147,3 +147,121 @@ impl CallWindow {
 fn weight(place: u8) -> u64 {
     u64::from(place & CALL) | u64::from(place & HIT > 0) << 32
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    const CALLS: fn(u16) -> NonZeroU16 = |calls| NonZeroU16::new(calls).unwrap();
+    const FAILURE: Seen = Seen { failed: true, hit: true };
+    const SUCCESS: Seen = Seen { failed: false, hit: false };
+
+    #[test]
+    fn sums_that_lag_behind_the_ring_are_not_taken_at_their_word() {
+        let window = CallWindow::new(CALLS(2));
+        window.record(FAILURE, Ratio::ONE, 2, false);
+        window.record(SUCCESS, Ratio::ONE, 2, false);
+
+        // A success has pushed the failure out; its thread has not come to the sums.
+        window.next.fetch_add(1, Ordering::Relaxed);
+        window.place(2).swap(CALL, Ordering::Relaxed);
+
+        assert_eq!(window.record(FAILURE, Ratio::ONE, 2, false), Level::Below);
+    }
+
+    #[test]
+    fn sums_from_which_a_call_has_gone_before_it_came_are_none_and_not_many() {
+        let window = CallWindow::new(CALLS(1));
+
+        // A failure stands in the ring; its thread has not come to the sums.
+        window.next.fetch_add(1, Ordering::Relaxed);
+        window.place(0).swap(CALL | FAILED | HIT, Ordering::Relaxed);
+
+        let (old, calls, hits) = window.swap_in(CALL);
+        assert_eq!((old, calls, hits), (CALL | FAILED | HIT, 0, 0));
+        window.clear();
+        assert_eq!(window.swap_in(CALL | FAILED | HIT), (EMPTY, 0, 0));
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    const FAILURE: Seen = Seen { failed: true, hit: true };
+    const SUCCESS: Seen = Seen { failed: false, hit: false };
+
+    /// Records two calls at once into a window of so many calls that holds `before`; what each
+    /// made of it.
+    fn race(calls: u16, before: &[Seen], two: [Seen; 2], rate: u32, minimum: u64) -> [Level; 2] {
+        let rate = Ratio::percent(rate);
+        let window = Arc::new(CallWindow::new(NonZeroU16::new(calls).unwrap()));
+        for seen in before {
+            window.record(*seen, Ratio::ONE, u64::MAX, false);
+        }
+        let other = Arc::clone(&window);
+        let other = thread::spawn(move || other.record(two[0], rate, minimum, false));
+
+        let mine = window.record(two[1], rate, minimum, false);
+        let levels = [other.join().unwrap(), mine];
+
+        let sums = window.sums.load(Ordering::Relaxed) - ZERO;
+        assert_eq!((sums & 0xFFFF_FFFF, sums >> 32), window.counted());
+        levels
+    }
+
+    #[test]
+    fn loom_of_two_failures_that_fill_a_window_one_sees_both() {
+        loom::model(|| {
+            let levels = race(3, &[SUCCESS], [FAILURE, FAILURE], 60, 3);
+
+            assert!(levels.contains(&Level::Reached));
+        });
+    }
+
+    #[test]
+    fn loom_of_two_failures_that_push_successes_out_one_sees_both() {
+        loom::model(|| {
+            let levels = race(2, &[SUCCESS, SUCCESS], [FAILURE, FAILURE], 100, 2);
+
+            assert!(levels.contains(&Level::Reached));
+        });
+    }
+
+    #[test]
+    fn loom_a_success_that_is_missing_to_the_minimum_and_a_failure_reach_it() {
+        loom::model(|| {
+            let levels = race(3, &[], [FAILURE, SUCCESS], 50, 2);
+
+            assert!(levels.contains(&Level::Reached));
+        });
+    }
+
+    #[test]
+    fn loom_what_no_order_of_the_calls_reaches_is_not_reached() {
+        loom::model(|| {
+            let before = [FAILURE, FAILURE, SUCCESS, SUCCESS];
+            let levels = race(4, &before, [SUCCESS, FAILURE], 75, 4);
+
+            assert!(!levels.contains(&Level::Reached));
+        });
+    }
+
+    #[test]
+    fn loom_a_call_beside_a_clear_is_in_the_ring_and_in_the_sums_or_in_neither() {
+        loom::model(|| {
+            let window = Arc::new(CallWindow::new(NonZeroU16::new(2).unwrap()));
+            window.record(FAILURE, Ratio::ONE, 9, false);
+            let other = Arc::clone(&window);
+            let other = thread::spawn(move || other.record(FAILURE, Ratio::ONE, 2, false));
+
+            window.clear();
+            other.join().unwrap();
+
+            let sums = window.sums.load(Ordering::Relaxed) - ZERO;
+            assert_eq!((sums & 0xFFFF_FFFF, sums >> 32), window.counted());
+        });
+    }
+}
