@@ -158,21 +158,35 @@ impl TimeWindow {
         minimum: u64,
         always: bool,
     ) -> Level {
-        let next = self.next.load(Ordering::Acquire);
+        let mut next = self.next.load(Ordering::Acquire);
         if !hit && !always && self.filled.load(Ordering::Relaxed) == next {
             return Level::Unchanged;
         }
         // Of two threads that count a hit and then look, one at least sees both.
         fence(Ordering::SeqCst);
-        let hits = self.hits(cells);
-        let calls = cells.sum(Cell::Success) + cells.failures();
-        let calls = calls.saturating_sub(self.base_calls.load(Ordering::Acquire));
-        let hits = hits.saturating_sub(self.base_hits.load(Ordering::Acquire));
-        if calls < minimum {
-            return Level::Below;
+        loop {
+            // The base before the counts: the other way round, all that is counted while the
+            // window moves in between is missing, and a share of the rest is of no window.
+            let base_calls = self.base_calls.load(Ordering::Acquire);
+            let base_hits = self.base_hits.load(Ordering::Acquire);
+            let hits = self.hits(cells).saturating_sub(base_hits);
+            let calls = cells.sum(Cell::Success) + cells.failures();
+            let calls = calls.saturating_sub(base_calls);
+            if calls < minimum {
+                return Level::Below;
+            }
+            self.filled.store(next, Ordering::Relaxed);
+            if !reaches(hits, calls, rate) {
+                return Level::Below;
+            }
+            // Believed if the window has not moved meanwhile. It does once a bucket.
+            fence(Ordering::Acquire);
+            let after = self.next.load(Ordering::Relaxed);
+            if after == next {
+                return Level::Reached;
+            }
+            next = after;
         }
-        self.filled.store(next, Ordering::Relaxed);
-        if reaches(hits, calls, rate) { Level::Reached } else { Level::Below }
     }
 
     fn hits(&self, cells: &Cells) -> u64 {
@@ -245,5 +259,88 @@ impl Sample {
 
     fn hits(self, slow: Option<usize>) -> u64 {
         if slow.is_some() { self.slow } else { self.failures }
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    /// Two buckets of a second, two successes in the first.
+    fn window(stripes: usize) -> (Arc<Cells>, Arc<TimeWindow>) {
+        let cells = Arc::new(Cells::with_stripes(stripes));
+        let (length, buckets) = (TimeLimit::from_secs(2), NonZeroU16::new(2).unwrap());
+        let window = Arc::new(TimeWindow::new(length, buckets, None, &cells, 0));
+        cells.add_on(0, Cell::Success);
+        cells.add_on(0, Cell::Success);
+        (cells, window)
+    }
+
+    const MILLISECOND: u64 = 1_000_000;
+
+    #[test]
+    fn loom_of_two_failures_around_the_end_of_a_bucket_one_sees_both() {
+        loom::model(|| {
+            let (cells, window) = window(2);
+            window.advance(&cells, 1_000 * MILLISECOND);
+            let record = |cells: &Cells, window: &TimeWindow, stripe, millis| {
+                window.advance(cells, millis * MILLISECOND);
+                cells.add_on(stripe, Cell::Failure);
+                window.level(cells, true, Ratio::ONE, 2, false)
+            };
+
+            let other = (Arc::clone(&cells), Arc::clone(&window));
+            let early = thread::spawn(move || record(&other.0, &other.1, 0, 1_999));
+            let late = record(&cells, &window, 1, 2_000);
+            let early = early.join().unwrap();
+
+            assert!([early, late].contains(&Level::Reached), "{early:?} {late:?}");
+            let tally = window.tally(&cells, 2_000 * MILLISECOND);
+            assert_eq!((tally.successes, tally.failures), (0, 2));
+        });
+    }
+
+    #[test]
+    fn loom_a_window_that_moves_beside_a_failure_reaches_nothing_that_it_never_held() {
+        loom::model(|| {
+            let (cells, window) = window(1);
+            window.advance(&cells, 1_000 * MILLISECOND);
+            cells.add_on(0, Cell::Failure);
+
+            // The window holds SSF; F comes, and SS, and then the first SS leaves: 2 of 4 failed
+            // at the most.
+            let other = (Arc::clone(&cells), Arc::clone(&window));
+            let failing = thread::spawn(move || {
+                let (cells, window) = &other;
+                cells.add_on(0, Cell::Failure);
+                window.level(cells, true, Ratio::percent(75), 2, false)
+            });
+            cells.add_on(0, Cell::Success);
+            cells.add_on(0, Cell::Success);
+            window.advance(&cells, 2_000 * MILLISECOND);
+
+            assert_eq!(failing.join().unwrap(), Level::Below);
+        });
+    }
+
+    #[test]
+    fn loom_an_outcome_that_overtakes_the_move_is_in_the_window_and_counted_once() {
+        loom::model(|| {
+            let (cells, window) = window(1);
+            let record = |cells: &Cells, window: &TimeWindow| {
+                window.advance(cells, 1_000 * MILLISECOND);
+                cells.add_on(0, Cell::Failure);
+            };
+
+            let other = (Arc::clone(&cells), Arc::clone(&window));
+            let other = thread::spawn(move || record(&other.0, &other.1));
+            record(&cells, &window);
+            other.join().unwrap();
+
+            let tally = window.tally(&cells, 1_999 * MILLISECOND);
+            assert_eq!((tally.successes, tally.failures), (2, 2));
+        });
     }
 }
