@@ -147,12 +147,18 @@ impl Machine {
     ) -> Result<Ticket, Refused> {
         let word = self.word();
         if matches!(word.phase(), Phase::Closed | Phase::ForcedClosed) {
-            if word.is_shadow() && self.over.load(Ordering::Relaxed) {
-                self.cells.add(Cell::WouldRefuse);
-            }
-            return Ok(Ticket { epoch: word.epoch(), probe: None });
+            return Ok(self.pass(word));
         }
         self.admit_or_refuse(rules, self.nanos(now()), moves)
+    }
+
+    /// Admits whoever comes.
+    #[inline]
+    fn pass(&self, word: Word) -> Ticket {
+        if word.is_shadow() && self.over.load(Ordering::Relaxed) {
+            self.cells.add(Cell::WouldRefuse);
+        }
+        Ticket { epoch: word.epoch(), probe: None }
     }
 
     #[inline(never)]
@@ -178,7 +184,7 @@ impl Machine {
         self.catch_up(&mut inner, &rules, now, moves);
         let word = self.word();
         match word.phase() {
-            Phase::Closed | Phase::ForcedClosed => Ok(Ticket { epoch: word.epoch(), probe: None }),
+            Phase::Closed | Phase::ForcedClosed => Ok(self.pass(word)),
             Phase::Recovering => self.admit_on_ramp(word, now),
             Phase::ForcedOpen => Err(self.refuse(Refusal::Forced, None)),
             Phase::Open if now < self.until.load(Ordering::Relaxed) => {

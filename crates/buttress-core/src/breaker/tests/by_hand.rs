@@ -4,18 +4,6 @@ use super::*;
 
 type Hand = fn(&mut Rig);
 
-impl Rig {
-    fn force_open(&mut self, millis: u64) {
-        let now = self.at(millis);
-        self.machine.force_open(&self.rules, now, &mut self.moves);
-    }
-
-    fn force_closed(&mut self, millis: u64) {
-        let now = self.at(millis);
-        self.machine.force_closed(&self.rules, now, &mut self.moves);
-    }
-}
-
 #[test]
 fn forced_open_it_refuses_for_as_long_as_nobody_says_otherwise() {
     // B20

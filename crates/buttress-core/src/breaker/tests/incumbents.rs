@@ -97,9 +97,8 @@ fn what_is_told_of_the_state_adds_up() {
     rig.run(5_000, [S, F]);
     rig.run(10_000, [S, S]);
     rig.reset(12_000);
-    let (forced, released) = (rig.at(13_000), rig.at(14_000));
-    rig.machine.force_open(&rig.rules, forced, &mut rig.moves);
-    rig.machine.force_closed(&rig.rules, released, &mut rig.moves);
+    rig.force_open(13_000);
+    rig.force_closed(14_000);
 
     let mut stands = State::Closed;
     for (index, transition) in rig.transitions().into_iter().enumerate() {

@@ -7,8 +7,10 @@ mod by_hand;
 mod change;
 mod epochs;
 mod incumbents;
+mod model;
 mod opening;
 mod probing;
+mod properties;
 mod ramp;
 mod shadow;
 mod sliding;
@@ -156,6 +158,20 @@ impl Rig {
     fn reset(&mut self, millis: u64) {
         let now = self.at(millis);
         self.machine.reset(&self.rules, now, &mut self.moves);
+    }
+
+    fn force_open(&mut self, millis: u64) {
+        let now = self.at(millis);
+        self.machine.force_open(&self.rules, now, &mut self.moves);
+    }
+
+    fn force_closed(&mut self, millis: u64) {
+        let now = self.at(millis);
+        self.machine.force_closed(&self.rules, now, &mut self.moves);
+    }
+
+    fn set_shadow(&mut self, shadow: bool, millis: u64) -> bool {
+        self.machine.set_shadow(&self.rules, shadow, self.at(millis))
     }
 
     fn open_until(&mut self, until: u64, millis: u64) {

@@ -4,10 +4,6 @@ use super::*;
 use crate::breaker::Cause;
 
 impl Rig {
-    fn set_shadow(&mut self, shadow: bool, millis: u64) -> bool {
-        self.machine.set_shadow(&self.rules, shadow, self.at(millis))
-    }
-
     /// How often it was said that it would open by failures, and by slow calls.
     fn announced(&self) -> (usize, usize) {
         let count = |is: fn(&Move) -> bool| self.moves.iter().filter(|step| is(step)).count();
