@@ -13,8 +13,8 @@ use std::{
 use ::axum::{Router, body::Body, routing::get};
 use ::tonic::{Code, service::Routes, transport::Server};
 use buttress::{
-    Kind, Rejection, TimeLimit,
-    bulkhead::{BulkheadHandle, BulkheadLayer, Refusal},
+    Criticality, Kind, Rejection, TimeLimit,
+    bulkhead::{BulkheadHandle, BulkheadLayer, Refusal, Shedding},
 };
 use buttress_tests::{
     Moody, NEVER, ask, channel, http_client, http2_client, serve, serve_grpc, soon,
@@ -25,7 +25,7 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use tokio::{sync::Notify, time::timeout};
 use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer};
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder, ServiceExt};
 
 /// X03.
 #[tokio::test]
@@ -202,6 +202,50 @@ async fn a_tonic_client_finds_the_rejection_in_the_status() {
     stays.abort();
     at_rest(&handle).await;
     assert!(soon(client.check(ask(""))).await.is_ok());
+}
+
+/// Criticality travels: what a client says of its calls, the server's bulkhead sheds by.
+#[tokio::test]
+async fn a_server_sheds_what_its_clients_call_sheddable() {
+    let layer = BulkheadLayer::new("health", 2.try_into().unwrap()).criticality(Shedding::new());
+    let handle = layer.handle();
+    let mut server = Server::builder().layer(layer);
+    let address = serve_grpc(server.add_service(HealthServer::new(Moody))).await;
+    let _stays = watch_forever(address, &handle).await;
+    let call = |class: Criticality| async move {
+        let by = move |_: &_| Some(class);
+        let layer = BulkheadLayer::new("client", 8.try_into().unwrap());
+        let layer = layer.criticality_by(Shedding::new().propagate(), by);
+        let stack = ServiceBuilder::new().layer(layer).service(channel(address).await);
+        soon(HealthClient::new(stack).check(ask(""))).await
+    };
+
+    let batch = call(Criticality::Sheddable).await.unwrap_err();
+
+    assert_eq!(batch.message(), "shed in favour of more critical requests");
+    assert_eq!(handle.snapshot().shed(Criticality::Sheddable), 1);
+    assert!(call(Criticality::Critical).await.is_ok());
+}
+
+/// As on axum, so through reqwest's own requests.
+#[tokio::test]
+async fn a_native_reqwest_client_says_how_critical_its_requests_are() {
+    let told = |headers: ::axum::http::HeaderMap| async move {
+        headers.get("x-class").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    let address = serve(Router::new().route("/told", get(told))).await;
+    let layer = BulkheadLayer::new("client", 1.try_into().unwrap());
+    let layer = layer.criticality(Shedding::new().header("x-class").propagate());
+    let mut client = ServiceBuilder::new().layer(layer).service(http_client());
+    let request = |class: Option<&str>| {
+        let request = http_client().get(format!("http://{address}/told"));
+        class.into_iter().fold(request, |request, class| request.header("x-class", class)).build()
+    };
+
+    for (class, expected) in [(None, "critical"), (Some("Critical-Plus"), "critical_plus")] {
+        let call = client.ready().await.unwrap().call(request(class).unwrap());
+        assert_eq!(soon(soon(call).await.unwrap().text()).await.unwrap(), expected);
+    }
 }
 
 /// X11: nothing is in flight once all is over.

@@ -8,6 +8,7 @@
 //! | layer | what it does |
 //! |---|---|
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
+//! | [`bulkhead`] | limits how many are under way: a queue, shares, the least critical shed first, a limit that adapts |
 //! | [`sli`] | records good, bad and excluded at the end of the body, per route |
 //!
 //! What they count is published by [`telemetry`]. The [`guide`] tells how it all hangs together,

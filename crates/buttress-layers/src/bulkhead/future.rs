@@ -2,14 +2,14 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use buttress_core::{
     Case, End, Facts, Judge, Judgement, Reason, Reject, Rejection, Side, Timing, Verdict,
     bulkhead::{Ask, Outcome, Refusal},
-    clock, guarded,
+    clock,
 };
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
@@ -84,44 +84,40 @@ impl<F, C> Running<F, C> {
         X: Judge<Request, S::Response, S::Error, Case = C>,
     {
         let case = permit.is_measured().then(|| exchange.open(&request, facts, Side::Client));
-        let inner = guarded(|| service.call(request), || permit.settle(Ending::Unmeasured));
+        // A panic drops the permit. To guard the call by a closure would move what it returns.
+        permit.presume(Some(Ending::Unmeasured));
+        let inner = service.call(request);
+        permit.presume(None);
         Self { inner, permit: Some(permit), case }
     }
+}
 
-    #[inline]
-    fn poll<X, Request, Response, Error>(
-        self: Pin<&mut Self>,
-        exchange: &X,
-        call: &Call,
-        cx: &mut Context<'_>,
-    ) -> Poll<(F::Output, Option<Permit>)>
-    where
-        F: Future<Output = Result<Response, Error>>,
-        X: Judge<Request, Response, Error, Case = C>,
-        C: Case,
-    {
-        let this = self.project();
-        let outcome = ready!(this.inner.poll(cx));
-        let mut permit = this.permit.take();
-        if let (Some(permit), Some(mut case)) = (&mut permit, this.case.take()) {
-            permit.judge(|now| match &outcome {
-                Ok(response) => {
-                    exchange.head(&mut case, response);
-                    (case.judged(), case.facts())
-                }
-                Err(_) if exchange.is_timeout(call.facts, &outcome) => {
-                    let late = Judgement::new(Verdict::Bad, Reason::Deadline);
-                    (Some(late), case.facts())
-                }
-                Err(error) => {
-                    let timing = Timing { to_head: None, total: now };
-                    let judged = case.end(End::Failed(exchange.error(error)), timing);
-                    (Some(judged), case.facts())
-                }
-            });
+/// Tells the permit how the call went, where that moves the limit.
+#[cold]
+fn judge<C, X, Request, Response, Error>(
+    permit: &mut Permit,
+    mut case: C,
+    facts: Facts,
+    outcome: &Result<Response, Error>,
+    exchange: &X,
+) where
+    X: Judge<Request, Response, Error, Case = C>,
+    C: Case,
+{
+    permit.judge(|took| match outcome {
+        Ok(response) => {
+            exchange.head(&mut case, response);
+            (case.judged(), case.facts())
         }
-        Poll::Ready((outcome, permit))
-    }
+        Err(_) if exchange.is_timeout(facts, outcome) => {
+            (Some(Judgement::new(Verdict::Bad, Reason::Deadline)), case.facts())
+        }
+        Err(error) => {
+            let timing = Timing { to_head: None, total: took };
+            let judged = case.end(End::Failed(exchange.error(error)), timing);
+            (Some(judged), case.facts())
+        }
+    });
 }
 
 /// A call that waits for its turn.
@@ -170,23 +166,29 @@ where
         loop {
             match this.stage.as_mut().project() {
                 StageProj::Running(_) => {
-                    let mut stage = Tidy(this.stage);
-                    let polled = stage.running().poll(this.exchange, this.call, cx);
-                    let Poll::Ready((outcome, permit)) = polled else {
-                        std::mem::forget(stage);
+                    let mut tidy = Tidy(this.stage);
+                    let running = tidy.running().project();
+                    let Poll::Ready(outcome) = running.inner.poll(cx) else {
+                        std::mem::forget(tidy);
                         return Poll::Pending;
                     };
+                    let mut permit = running.permit.take();
+                    if let (Some(permit), Some(case)) = (&mut permit, running.case.take()) {
+                        judge(permit, case, this.call.facts, &outcome, this.exchange);
+                    }
                     // What is inside is gone before its place is given back.
-                    drop(stage);
-                    return Poll::Ready(match (outcome, permit) {
-                        (Ok(response), Some(permit)) if !this.call.until_head => {
-                            Ok(this.exchange.wrap(this.call.facts, response, permit))
-                        }
-                        (Ok(response), permit) => {
-                            settle(permit, Ending::Answered);
-                            Ok(this.exchange.pass::<Permit>(response))
-                        }
-                        (Err(error), permit) => {
+                    drop(tidy);
+                    return Poll::Ready(match outcome {
+                        Ok(response) => Ok(match permit {
+                            Some(permit) if !this.call.until_head => {
+                                this.exchange.wrap(this.call.facts, response, permit)
+                            }
+                            permit => {
+                                settle(permit, Ending::Answered);
+                                this.exchange.pass::<Permit>(response)
+                            }
+                        }),
+                        Err(error) => {
                             settle(permit, Ending::Unmeasured);
                             Err(this.exchange.inner(error))
                         }
@@ -235,6 +237,7 @@ where
 struct Tidy<'a, S, F, C, Request, Kept>(Pin<&'a mut Stage<S, F, C, Request, Kept>>);
 
 impl<S, F, C, Request, Kept> Tidy<'_, S, F, C, Request, Kept> {
+    #[inline]
     fn running(&mut self) -> Pin<&mut Running<F, C>> {
         match self.0.as_mut().project() {
             StageProj::Running(running) => running,
@@ -244,6 +247,7 @@ impl<S, F, C, Request, Kept> Tidy<'_, S, F, C, Request, Kept> {
 }
 
 impl<S, F, C, Request, Kept> Drop for Tidy<'_, S, F, C, Request, Kept> {
+    #[inline]
     fn drop(&mut self) {
         let permit = self.running().project().permit.take();
         self.0.set(Stage::Over);
@@ -252,6 +256,7 @@ impl<S, F, C, Request, Kept> Drop for Tidy<'_, S, F, C, Request, Kept> {
 }
 
 /// Gives the place back, if there is one.
+#[inline]
 fn settle(permit: Option<Permit>, ending: Ending) {
     if let Some(mut permit) = permit {
         permit.settle(ending);

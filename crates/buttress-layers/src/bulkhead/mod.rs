@@ -48,7 +48,7 @@
 //! second. The limit is never exceeded, unless the partitions
 //! [`overcommit`](Partitions::overcommit).
 //!
-//! With [`criticality`](BulkheadLayer::criticality) what is [sheddable](Criticality) is refused
+//! With [`criticality`](BulkheadLayer::criticality) what is [sheddable] is refused
 //! while there is still room for the rest: sheddable requests when 60 % of all room, inside and in
 //! the queue, are taken, sheddable plus at 80 %. When the queue is full a newcomer takes the place
 //! of a waiter that is less critical: the last of the least critical goes. Who waits and is not
@@ -93,7 +93,7 @@
 //! once. Around endless streams, unless each is to hold its place for good.
 //!
 //! [`Rejection`]: buttress_core::Rejection
-//! [sheddable]: buttress_core::Criticality
+//! [sheddable]: buttress_core::Criticality::Sheddable
 
 mod future;
 mod handle;

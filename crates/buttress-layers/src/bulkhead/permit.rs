@@ -47,6 +47,12 @@ impl Permit {
         self.since.is_some()
     }
 
+    /// Says how the call ends if it ends now, whatever else is said then.
+    #[inline]
+    pub(super) fn presume(&mut self, ending: Option<Ending>) {
+        self.ending = ending;
+    }
+
     /// Takes note of what the head of the response says, or the error in its stead. `judge` is
     /// told how long it took.
     pub(super) fn judge(&mut self, judge: impl FnOnce(Duration) -> (Option<Judgement>, Facts)) {
