@@ -31,6 +31,7 @@ pub struct Settings {
     pub(super) probes: Probes,
     pub(super) ramp: Option<TimeLimit>,
     dropped: Dropped,
+    seed: Option<u64>,
 }
 
 impl Settings {
@@ -70,7 +71,8 @@ impl Settings {
     pub fn new(trip: Trip) -> Self {
         let open_for = OpenFor::fixed(TimeLimit::from_secs(5));
         let probes = Probes::new(3);
-        Self { trips: vec![trip], open_for, probes, ramp: None, dropped: Dropped::WhenLate }
+        let dropped = Dropped::WhenLate;
+        Self { trips: vec![trip], open_for, probes, ramp: None, dropped, seed: None }
     }
 
     /// Opens on another condition too: any of them is enough.
@@ -116,6 +118,14 @@ impl Settings {
         self
     }
 
+    /// Decides all that is random about a breaker when it is made: the jitter of its waits, and
+    /// who passes on a ramp. Without a seed each draws its own, so that many do not probe in step;
+    /// with one a simulation of it runs the same each time.
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// What it opens on.
     pub fn trips(&self) -> &[Trip] {
         &self.trips
@@ -130,6 +140,12 @@ impl Settings {
     #[must_use]
     pub fn on_drop(&self) -> Dropped {
         self.dropped
+    }
+
+    /// What decides all that is random about it.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
     }
 }
 

@@ -16,6 +16,7 @@ use buttress_core::{
     breaker::{Machine, Move, Moves, Report, Rules, Settings, Snapshot, State, Ticket, Totals},
     clock,
 };
+use foldhash::quality::FixedState;
 
 use super::Isolation;
 use crate::clock::read;
@@ -70,8 +71,12 @@ impl Common {
 
 impl Circuit {
     pub(super) fn new(common: Arc<Common>, key: Option<Arc<str>>, settings: Settings) -> Self {
-        // Breakers that all draw the same would probe in step.
-        let seed = RandomState::new().hash_one(&common.name);
+        // Breakers that all draw the same would probe in step, those of one layer included.
+        let seed = match (settings.seed(), &key) {
+            (None, _) => RandomState::new().hash_one(&common.name),
+            (Some(seed), None) => seed,
+            (Some(seed), Some(key)) => FixedState::with_seed(seed).hash_one(key),
+        };
         let (machine, rules) = Machine::new(settings, seed);
         let slower_than = AtomicU64::new(rules.slower_than().map_or(NEVER, nanos));
         let (rules, changing) = (ArcSwap::new(rules), Mutex::new(()));
