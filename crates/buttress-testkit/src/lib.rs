@@ -1,4 +1,5 @@
-//! Probes that catch a broken Tower contract, and services that do as a script says.
+//! Probes that catch a broken Tower contract, services that do as a script says, and traffic in
+//! virtual time.
 //!
 //! Tower's contract is easy to break and hard to see broken: a layer that calls a clone of what
 //! it found ready works in every test whose inner service is always ready. [`Probe`] is an inner
@@ -29,12 +30,14 @@
 //! Of a [`Probe`]: to be busy or ready, to fail to become ready, and for each call to answer, to
 //! fail, to hang until it is released, or to panic in `call` or when polled. Of a [`Body`]: its
 //! frames and trailers, and where it stalls, fails or panics. Handles tell what became of them.
+//! Of a whole run, with traffic and outages in virtual time: [`sim`].
 
 mod body;
 mod handle;
 pub mod laws;
 mod probe;
 mod scripted;
+pub mod sim;
 
 pub use self::{
     body::{Body, BodyHandle},
