@@ -18,7 +18,8 @@ fn a_dependency_that_fails_at_once_is_left_alone() {
     assert_eq!(rows[0], row(3_000, None, None, "1", 9_000));
     assert_eq!(rows[1], row(1_505, Some(15_000), Some(17_895), "1", 7_213));
     assert_eq!(rows[2], row(7, Some(60), Some(30_084), "1", 5_992));
-    assert_eq!(rows[3], row(1_505, Some(15_000), Some(27_900), "1", 6_728));
+    assert_eq!(rows[3], row(26, Some(210), Some(3_106), "1", 8_692));
+    assert_eq!(rows[4], row(1_505, Some(15_000), Some(27_900), "1", 6_728));
 }
 
 #[test]
@@ -28,7 +29,8 @@ fn a_dependency_that_hangs_is_left_alone_and_callers_are_told_at_once() {
     assert_eq!(rows[0], row(3_000, None, None, "0.75", 9_000));
     assert_eq!(rows[1], row(1_507, Some(15_020), Some(19_906), "0.874416666", 7_013));
     assert_eq!(rows[2], row(104, Some(1_040), Some(31_063), "0.991333333", 5_894));
-    assert_eq!(rows[3], row(1_507, Some(15_020), Some(29_910), "0.874416666", 6_528));
+    assert_eq!(rows[3], row(125, Some(1_190), Some(6_083), "0.989583333", 8_394));
+    assert_eq!(rows[4], row(1_507, Some(15_020), Some(29_910), "0.874416666", 6_528));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn main() {
         println!("a timeout of 1 s around everything.\n");
         let in_time = format!("told in {:?}", IN_TIME.get());
         println!(
-            "{:<15} {:>13} {:>12} {:>12} {in_time:>14} {:>13}",
+            "{:<22} {:>13} {:>12} {:>12} {in_time:>14} {:>13}",
             "breaker", "reached it", "opened after", "closed after", "good of 12,000"
         );
         let mut pictures = Vec::new();
@@ -25,7 +25,7 @@ fn main() {
             let Row { reached, opened, closed, answered, good } = Row::of(&report);
             let percent = f64::from(answered.parts_per_billion()) / 1e7;
             println!(
-                "{name:<15} {reached:>13} {:>12} {:>12} {:>14} {good:>13}",
+                "{name:<22} {reached:>13} {:>12} {:>12} {:>14} {good:>13}",
                 seconds(opened),
                 seconds(closed),
                 format!("{percent:.2} %"),

@@ -1,10 +1,10 @@
-//! Thirty seconds in which a dependency is out, at 100 calls a second, behind four stacks.
+//! Thirty seconds in which a dependency is out, at 100 calls a second, behind five stacks.
 
 use std::{ops::Range, time::Duration};
 
 use buttress::{
     Plain, Ratio, TimeLimit,
-    breaker::{BreakerLayer, Settings, State},
+    breaker::{BreakerLayer, Settings, State, Trip},
     timeout::TimeoutLayer,
 };
 use buttress_testkit::sim::{Answer, Latency, Report, Script, Simulation, Spell, Traffic};
@@ -16,12 +16,13 @@ pub(crate) const OUTAGE: Range<Duration> = Duration::from_secs(30)..Duration::fr
 pub(crate) const IN_TIME: TimeLimit = TimeLimit::from_millis(500);
 
 /// What stands around the dependency, inside a timeout of a second.
-pub(crate) fn stacks() -> [(&'static str, Option<Settings>); 4] {
+pub(crate) fn stacks() -> [(&'static str, Option<Settings>); 5] {
     let rate = || Settings::rate().seeded(SEED);
     [
         ("no breaker", None),
         ("rate()", Some(rate())),
         ("consecutive(5)", Some(Settings::consecutive(5).seeded(SEED))),
+        ("rate() or 20 in a row", Some(rate().or(Trip::consecutive(20)))),
         ("rate() + ramp", Some(rate().ramp(TimeLimit::from_secs(10)))),
     ]
 }

@@ -59,6 +59,10 @@ impl Settings {
     /// and let go of an incident soon after it. 5 seconds give a restart its time without
     /// costing much where a blip was all; doubling spares what is down for longer, and jitter
     /// keeps many instances from probing in step. Three probes, because one may be lucky.
+    ///
+    /// After steady good traffic it takes half of the window, 15 seconds, until a service that is
+    /// down altogether has failed half of it. Where that is too long, have a row of failures open
+    /// it as well: `Settings::rate().or(Trip::consecutive(20))`.
     pub fn rate() -> Self {
         let open_for = OpenFor::fixed(TimeLimit::from_secs(5))
             .doubling()
