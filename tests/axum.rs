@@ -201,6 +201,7 @@ async fn a_refusal_behind_four_layers_says_when_to_come_back_in_each_protocol() 
         (Kind::RateLimited, 429, Code::ResourceExhausted),
         (Kind::CircuitOpen, 503, Code::Unavailable),
         (Kind::Overloaded, 503, Code::Unavailable),
+        (Kind::QueueTimedOut, 503, Code::Unavailable),
         (Kind::TimedOut, 504, Code::DeadlineExceeded),
     ];
 

@@ -89,6 +89,7 @@ async fn a_client_sees_the_code_and_the_pushback_of_every_refusal() {
         (Kind::RateLimited, Code::ResourceExhausted),
         (Kind::CircuitOpen, Code::Unavailable),
         (Kind::Overloaded, Code::Unavailable),
+        (Kind::QueueTimedOut, Code::Unavailable),
         (Kind::TimedOut, Code::DeadlineExceeded),
     ];
     let channel = bare_server().await;

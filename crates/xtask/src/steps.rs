@@ -27,6 +27,7 @@ pub(crate) fn ci() -> Done {
         cargo(&format!("the core with `{features}` alone"), &[&alone[..], &deny].concat())?;
     }
     test()?;
+    loom()?;
     let docs = ["doc", "--workspace", "--all-features", "--no-deps"];
     run("docs", Command::new(cargo_path()).args(docs).env("RUSTDOCFLAGS", "-D warnings"))?;
     setup::cargo_tool("cargo-deny")?;
@@ -38,14 +39,19 @@ pub(crate) fn ci() -> Done {
     cargo("benches", &["bench", "--workspace", "--no-run"])
 }
 
-/// What takes minutes.
-pub(crate) fn soak() -> Done {
+/// The lock-free pieces against every order in which their threads can run.
+fn loom() -> Done {
     let loom = ["test", "-p", "buttress-core", "--release", "--lib", "loom"];
     let flags = env::var("RUSTFLAGS").unwrap_or_default() + " --cfg buttress_loom";
-    run(
-        "lock-free code under loom",
-        Command::new(cargo_path()).args(loom).env("RUSTFLAGS", flags),
-    )?;
+    // A folder of its own, or these flags would have all else built anew.
+    let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned()) + "/loom";
+    let mut command = Command::new(cargo_path());
+    command.args(loom).env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", target);
+    run("lock-free code under loom", &mut command)
+}
+
+/// What takes minutes.
+pub(crate) fn soak() -> Done {
     let properties = ["test", "-p", "buttress-core", "--release", "--lib"];
     let mut longer = Command::new(cargo_path());
     run("properties, 200,000 cases each", longer.args(properties).env("PROPTEST_CASES", "200000"))?;
