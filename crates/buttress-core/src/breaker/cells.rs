@@ -60,14 +60,15 @@ impl Cells {
 
     #[inline]
     fn add_at(&self, cell: usize) {
-        // Relaxed: whoever compares counts puts a fence between its own addition and its reads.
-        self.stripes[stripe() & (self.stripes.len() - 1)].0[cell].fetch_add(1, Ordering::Relaxed);
+        // Release, so that who sees this count and then a fence sees the window that it fell into
+        // as well. Whoever compares counts puts a fence between its own addition and its reads.
+        self.stripes[stripe() & (self.stripes.len() - 1)].0[cell].fetch_add(1, Ordering::Release);
     }
 
     /// Adds as another processor would.
     #[cfg(all(test, buttress_loom))]
     pub(super) fn add_on(&self, stripe: usize, cell: Cell) {
-        self.stripes[stripe].0[cell as usize].fetch_add(1, Ordering::Relaxed);
+        self.stripes[stripe].0[cell as usize].fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn sum(&self, cell: Cell) -> u64 {

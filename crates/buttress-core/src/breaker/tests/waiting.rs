@@ -18,6 +18,16 @@ fn refusals_are_counted_until_a_probe_passes_and_everything_begins_at_zero() {
     assert_eq!(rig.state(6_000), State::HalfOpen);
     assert_eq!((rig.counts(6_000), rig.rate(6_000)), ((0, 0, 0), None));
     assert_eq!((rig.slow(6_000), rig.refused(6_000)), ((0, None), 0));
+
+    // What opened it by itself is to be seen until then, and no longer.
+    let held = |rig: &mut Rig, millis| {
+        rig.snapshot(millis).conditions.iter().map(|one| one.tally().unwrap().calls()).max()
+    };
+    let mut rig = Rig::new(cbsm());
+    rig.run_many(0, 5, F);
+    assert_eq!(held(&mut rig, 4_999), Some(5));
+    rig.hang(5_000);
+    assert_eq!(held(&mut rig, 5_000), Some(0));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::{
 /// Three atomic operations record a call: take a place, swap what stands there, add the
 /// difference to the sums. Between the swap and the addition of one thread, others may see sums
 /// that are off by its call. They are never taken at their word: a condition that the sums reach
-/// is counted over the ring itself before it is believed.
+/// is counted over the ring itself before it is believed. While a thread stands between taking a
+/// place and swapping, the ring holds one older call for its newer one.
 #[derive(Debug)]
 pub(in crate::breaker) struct CallWindow {
     ring: Box<[AtomicU8]>,

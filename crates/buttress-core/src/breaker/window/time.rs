@@ -326,6 +326,31 @@ mod loom_tests {
     }
 
     #[test]
+    fn loom_failures_after_the_move_are_not_added_to_those_that_left_with_it() {
+        loom::model(|| {
+            let (cells, window) = window(1);
+            let add = |cell, times| (0..times).for_each(|_| cells.add_on(0, cell));
+            add(Cell::Success, 2);
+            add(Cell::Failure, 5);
+            window.advance(&cells, 1_000 * MILLISECOND);
+            add(Cell::Success, 4);
+
+            // 5 of 13 failed, and one more: 6 of 14. Without the first bucket 1 of 5, and with
+            // two more 3 of 7. Only what no window holds, 8 of 16, is a half.
+            let other = (Arc::clone(&cells), Arc::clone(&window));
+            let failing = thread::spawn(move || {
+                let (cells, window) = &other;
+                cells.add_on(0, Cell::Failure);
+                window.level(cells, true, Ratio::percent(50), 2, false)
+            });
+            window.advance(&cells, 2_000 * MILLISECOND);
+            add(Cell::Failure, 2);
+
+            assert_eq!(failing.join().unwrap(), Level::Below);
+        });
+    }
+
+    #[test]
     fn loom_an_outcome_that_overtakes_the_move_is_in_the_window_and_counted_once() {
         loom::model(|| {
             let (cells, window) = window(1);
