@@ -97,3 +97,19 @@ fn a_reset_in_shadow_mode_forgets_what_was_announced() {
     rig.run(0, [F]);
     assert_eq!(rig.announced(), (2, 0));
 }
+
+#[test]
+fn the_call_that_finds_the_ramp_over_is_counted_among_those_that_would_be_refused() {
+    let mut rig = shadow(Settings::consecutive(2).ramp(seconds(10)));
+    rig.open_until(0, 0);
+    rig.run(0, [S]);
+    let calls: Vec<_> = (0..1_000).filter_map(|_| rig.admit(9_000).ok()).take(2).collect();
+    for ticket in calls {
+        rig.settle(9_000, ticket, F);
+    }
+
+    rig.hang(10_000);
+    rig.hang(10_000);
+
+    assert_eq!(rig.snapshot(10_000).totals.would_refuse, 2);
+}
