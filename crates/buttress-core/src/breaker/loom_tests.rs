@@ -233,7 +233,7 @@ fn loom_a_call_after_a_reset_does_not_add_to_what_was_before_it() {
 fn loom_a_call_after_a_switch_of_shadow_mode_does_not_add_to_what_was_before_it() {
     loom::model(|| {
         let rig = Rig::new(Settings::consecutive(2));
-        rig.machine.set_shadow(&rig.rules, true, rig.at(0));
+        rig.machine.set_shadow(&rig.rules, true, rig.at(0), &mut Moves::new());
         let ticket = rig.admit(0).unwrap();
         rig.settle(0, ticket, Outcome::Failure);
 
@@ -243,7 +243,7 @@ fn loom_a_call_after_a_switch_of_shadow_mode_does_not_add_to_what_was_before_it(
                 let ticket = rig.admit(0).unwrap();
                 rig.settle(0, ticket, Outcome::Failure);
             },
-            |rig| rig.machine.set_shadow(&rig.rules, false, rig.at(0)),
+            |rig| rig.machine.set_shadow(&rig.rules, false, rig.at(0), &mut Moves::new()),
         );
 
         assert_eq!(rig.state(0).0, State::Closed);

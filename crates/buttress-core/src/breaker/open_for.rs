@@ -61,7 +61,8 @@ impl OpenFor {
         Self::of(Base::Fixed(wait))
     }
 
-    /// As long as a function of the opening says.
+    /// As long as a function of the opening says. It is called while the breaker moves, and must
+    /// not ask the breaker itself, which would wait for the answer.
     pub fn computed(wait: impl Fn(&Opening) -> TimeLimit + Send + Sync + 'static) -> Self {
         Self::of(Base::Computed(Arc::new(wait)))
     }

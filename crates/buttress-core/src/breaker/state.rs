@@ -105,14 +105,20 @@ impl fmt::Display for Why {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Consecutive { failures: 1 } => f.write_str("a failure"),
             Self::Consecutive { failures } => write!(f, "{failures} failures in a row"),
             Self::FailureRate { tally } => {
-                write!(f, "{} of {} calls failed", tally.failures, tally.calls())
+                write!(f, "{} of {} failed", tally.failures, calls(tally))
             }
-            Self::SlowRate { tally } => {
-                write!(f, "{} of {} calls were slow", tally.slow, tally.calls())
-            }
+            Self::SlowRate { tally } => write!(f, "{} of {} slow", tally.slow, calls(tally)),
         }
+    }
+}
+
+fn calls(tally: &Tally) -> String {
+    match tally.calls() {
+        1 => "1 call".to_owned(),
+        calls => format!("{calls} calls"),
     }
 }
 

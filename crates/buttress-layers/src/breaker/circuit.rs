@@ -200,14 +200,17 @@ impl Circuit {
     }
 
     pub(super) fn set_shadow(&self, shadow: bool) -> bool {
-        self.by_hand(|machine, rules, now, _| machine.set_shadow(rules, shadow, now))
+        self.by_hand(|machine, rules, now, moves| machine.set_shadow(rules, shadow, now, moves))
     }
 
     pub(super) fn set_settings(&self, settings: Settings) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let rules = self.machine.change(&self.rules.load(), settings, read());
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moves = Moves::new();
+        let rules = self.machine.change(&self.rules.load(), settings, read(), &mut moves);
         self.slower_than.store(rules.slower_than().map_or(NEVER, nanos), Ordering::Relaxed);
         self.rules.store(rules);
+        drop(changing);
+        self.tell(&moves);
     }
 }
 

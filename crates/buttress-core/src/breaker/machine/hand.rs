@@ -54,17 +54,25 @@ impl Machine {
 
     /// Switches shadow mode, and forgets all that the windows hold. It is closed afterwards,
     /// whatever it was. Returns whether anything changed.
-    pub fn set_shadow(&self, rules: &Rules, shadow: bool, now: Instant) -> bool {
+    ///
+    /// What a hand does goes before shadow mode: a breaker that is forced open, or opened for a
+    /// while, refuses. It closes when that is over, and probes nobody.
+    pub fn set_shadow(&self, rules: &Rules, shadow: bool, now: Instant, moves: &mut Moves) -> bool {
+        let now = self.nanos(now);
         let mut inner = self.lock();
-        let word = self.word();
-        if word.is_shadow() == shadow {
+        if self.word().is_shadow() == shadow {
             return false;
         }
+        self.catch_up(&mut inner, rules, now, moves);
         inner.openings = 0;
         inner.refused_before = self.refused();
         // As in `force`, before the new epoch begins.
-        rules.clear(&self.cells, self.nanos(now));
+        rules.clear(&self.cells, now);
         self.over.store(false, Ordering::Relaxed);
+        let word = self.word();
+        if word.phase() != Phase::Closed {
+            Self::tell(&mut inner, word.phase(), Phase::Closed, Why::ByHand, moves);
+        }
         self.word.store(word.next(Phase::Closed).with_shadow(shadow).bits(), Ordering::Release);
         true
     }
@@ -74,10 +82,20 @@ impl Machine {
     ///
     /// Outcomes that are counted while a window of calls changes its length may be missed by it.
     #[must_use]
-    pub fn change(&self, rules: &Rules, settings: Settings, now: Instant) -> Arc<Rules> {
+    pub fn change(
+        &self,
+        rules: &Rules,
+        settings: Settings,
+        now: Instant,
+        moves: &mut Moves,
+    ) -> Arc<Rules> {
+        let now = self.nanos(now);
         let mut inner = self.lock();
+        // What has happened by now has happened under the settings of then.
+        self.catch_up(&mut inner, rules, now, moves);
+        inner.least = settings.open_for.least();
         inner.settings = settings.clone();
-        Arc::new(rules.changed(settings, &self.cells, self.nanos(now)))
+        Arc::new(rules.changed(settings, &self.cells, now))
     }
 
     /// Where it stands now. Time alone may move it.

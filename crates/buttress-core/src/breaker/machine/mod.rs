@@ -25,7 +25,9 @@ use crate::{
 ///
 /// Every admission carries the *epoch* of the state that gave it, which is part of the one word
 /// that says what that state is. An outcome of an older epoch is counted as void and changes
-/// nothing: not a window, not a probe, not a permit.
+/// nothing: not a window, not a probe, not a permit. The one exception is a call whose epoch ends
+/// between two instructions of its own thread, while it is being counted: it may count as one of
+/// the next.
 #[derive(Debug)]
 pub struct Machine {
     /// The first instant that it was told: all others are kept as nanoseconds since.
@@ -45,6 +47,8 @@ pub struct Machine {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    /// The shortest wait of a first opening.
+    least: Duration,
     /// Since it was last closed.
     openings: u32,
     probing: Probing,
@@ -123,6 +127,7 @@ impl Machine {
             random: Random::seeded(seed),
             inner: Mutex::new(Inner {
                 probing: Probing::begin(&settings, 0),
+                least: settings.open_for.least(),
                 settings,
                 openings: 0,
                 probed: false,
@@ -170,8 +175,8 @@ impl Machine {
     ) -> Result<Ticket, Refused> {
         let word = self.word();
         match word.phase() {
-            Phase::Open if now < self.until.load(Ordering::Acquire) => {
-                return Err(self.refuse(Refusal::Open, Some(self.left(now))));
+            Phase::Open if self.left(now) > Duration::ZERO => {
+                return Err(self.refuse_open(now));
             }
             Phase::ForcedOpen => return Err(self.refuse(Refusal::Forced, None)),
             Phase::Recovering if now < self.until.load(Ordering::Acquire) => {
@@ -187,8 +192,12 @@ impl Machine {
             Phase::Closed | Phase::ForcedClosed => Ok(self.pass(word)),
             Phase::Recovering => self.admit_on_ramp(word, now),
             Phase::ForcedOpen => Err(self.refuse(Refusal::Forced, None)),
-            Phase::Open if now < self.until.load(Ordering::Relaxed) => {
-                Err(self.refuse(Refusal::Open, Some(self.left(now))))
+            Phase::Open if self.left(now) > Duration::ZERO => Err(self.refuse_open(now)),
+            Phase::Open if word.is_shadow() => {
+                inner.openings = 0;
+                rules.clear(&self.cells, now);
+                self.go(&mut inner, Phase::Closed, Why::WaitOver, moves);
+                Ok(self.pass(self.word()))
             }
             Phase::Open | Phase::HalfOpen => {
                 if word.phase() == Phase::Open {
@@ -303,6 +312,10 @@ impl Machine {
         self.refuse(Refusal::Isolated, None)
     }
 
+    fn refuse_open(&self, now: u64) -> Refused {
+        self.refuse(Refusal::Open, Some(self.left(now)))
+    }
+
     fn refuse(&self, why: Refusal, retry_after: Option<Duration>) -> Refused {
         self.cells.add(why.cell());
         Refused { why, retry_after }
@@ -335,9 +348,8 @@ impl Machine {
 /// When to ask again while probes are out. Nobody knows; something will have changed once the
 /// oldest has run out of time, and it is not worth asking before the shortest wait.
 fn guess(inner: &Inner, now: u64) -> Duration {
-    let least = inner.settings.open_for.least();
     let change = inner.probing.next_change().map(|at| at.saturating_sub(now));
-    change.map_or(least, |left| Duration::from_nanos(left).min(least))
+    change.map_or(inner.least, |left| Duration::from_nanos(left).min(inner.least))
 }
 
 impl Refusal {

@@ -88,15 +88,15 @@ impl Machine {
     pub(super) fn go(&self, inner: &mut Inner, to: Phase, why: Why, moves: &mut Moves) {
         let before = self.word();
         let after = if why == Why::RampOver { before.with(to) } else { before.next(to) };
-        inner.transitions += 1;
         inner.refused_before = self.refused();
-        moves.push(Move::Transition(Transition {
-            from: before.phase().state(),
-            to: to.state(),
-            why,
-            number: inner.transitions,
-        }));
+        Self::tell(inner, before.phase(), to, why, moves);
         // Release: who sees the new state sees how long it lasts.
         self.word.store(after.bits(), Ordering::Release);
+    }
+
+    pub(super) fn tell(inner: &mut Inner, from: Phase, to: Phase, why: Why, moves: &mut Moves) {
+        inner.transitions += 1;
+        let (from, to, number) = (from.state(), to.state(), inner.transitions);
+        moves.push(Move::Transition(Transition { from, to, why, number }));
     }
 }

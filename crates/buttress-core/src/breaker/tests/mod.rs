@@ -171,7 +171,8 @@ impl Rig {
     }
 
     fn set_shadow(&mut self, shadow: bool, millis: u64) -> bool {
-        self.machine.set_shadow(&self.rules, shadow, self.at(millis))
+        let now = self.at(millis);
+        self.machine.set_shadow(&self.rules, shadow, now, &mut self.moves)
     }
 
     fn open_until(&mut self, until: u64, millis: u64) {
@@ -180,7 +181,8 @@ impl Rig {
     }
 
     fn change(&mut self, settings: Settings, millis: u64) {
-        self.rules = self.machine.change(&self.rules, settings, self.at(millis));
+        let now = self.at(millis);
+        self.rules = self.machine.change(&self.rules, settings, now, &mut self.moves);
     }
 
     fn transitions(&self) -> Vec<Transition> {

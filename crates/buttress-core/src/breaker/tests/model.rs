@@ -386,6 +386,11 @@ impl Model {
                 }
             }
             State::Open if left > 0 => return Err(self.refuse(Refusal::Open, Some(left))),
+            State::Open if self.shadow => {
+                self.clear();
+                self.openings = 0;
+                self.go(State::Closed, Why::WaitOver);
+            }
             State::Open => {
                 self.clear();
                 self.probes.clear();
@@ -418,10 +423,7 @@ impl Model {
     }
 
     pub(super) fn settle(&mut self, call: Admitted, outcome: Outcome, took: u64, now: u64) {
-        // Shadow mode only counts; whoever comes next says that the ramp is over.
-        if !(self.shadow && self.state == State::Recovering) {
-            self.catch_up(now);
-        }
+        self.catch_up(now);
         let records = matches!(self.state, State::Closed | State::Recovering | State::HalfOpen);
         if call.epoch != self.epoch || !records {
             self.totals.void += 1;
@@ -483,9 +485,13 @@ impl Model {
         self.clear();
     }
 
-    pub(super) fn set_shadow(&mut self, shadow: bool) {
+    pub(super) fn set_shadow(&mut self, shadow: bool, now: u64) {
         if self.shadow != shadow {
-            (self.shadow, self.state) = (shadow, State::Closed);
+            self.catch_up(now);
+            if self.state != State::Closed {
+                self.go(State::Closed, Why::ByHand);
+            }
+            self.shadow = shadow;
             (self.openings, self.refused) = (0, 0);
             self.epoch += 1;
             self.clear();

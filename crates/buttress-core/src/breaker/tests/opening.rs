@@ -98,7 +98,7 @@ fn slow_calls_open_it_though_few_fail_and_a_call_of_exactly_the_limit_is_not_slo
     assert_eq!(rig.state(0), State::Open);
     assert_eq!(rig.slow(0), (3, Some(Ratio::percent(60))));
     assert_eq!((rig.counts(0), rig.rate(0)), ((3, 5, 2), Some(Ratio::percent(40))));
-    assert_eq!(rig.told(), ["closed -> open: 3 of 5 calls were slow"]);
+    assert_eq!(rig.told(), ["closed -> open: 3 of 5 calls slow"]);
 
     for (millis, slow) in [(4_000, 0), (4_001, 1)] {
         let mut rig = Rig::new(cbsm());

@@ -168,7 +168,7 @@ proptest! {
                 }
                 Step::Shadow(shadow) => {
                     rig.set_shadow(shadow, now);
-                    model.set_shadow(shadow);
+                    model.set_shadow(shadow, now);
                 }
             }
             agree(&mut rig, &mut model, now)?;

@@ -80,7 +80,7 @@ fn once_the_ramp_is_over_openings_count_from_one_whether_anybody_looked_or_not()
 
         assert_eq!(rig.snapshot(11_000).openings, 1, "looked: {looked}");
         assert_eq!(rig.refusal(11_000), ("open", Some(5_000)), "looked: {looked}");
-        assert_eq!(rig.told().last().unwrap(), "closed -> open: 1 failures in a row");
+        assert_eq!(rig.told().last().unwrap(), "closed -> open: a failure");
     }
 }
 

@@ -99,17 +99,25 @@ fn a_reset_in_shadow_mode_forgets_what_was_announced() {
 }
 
 #[test]
-fn the_call_that_finds_the_ramp_over_is_counted_among_those_that_would_be_refused() {
+fn what_a_hand_has_opened_refuses_and_closes_without_a_probe_when_that_is_over() {
     let mut rig = shadow(Settings::consecutive(2).ramp(seconds(10)));
-    rig.open_until(0, 0);
-    rig.run(0, [S]);
-    let calls: Vec<_> = (0..1_000).filter_map(|_| rig.admit(9_000).ok()).take(2).collect();
-    for ticket in calls {
-        rig.settle(9_000, ticket, F);
-    }
+    rig.open_until(1_000, 0);
 
-    rig.hang(10_000);
-    rig.hang(10_000);
+    let refused = rig.admit(999).unwrap_err();
+    assert_eq!(refused.retry_after, Some(Duration::from_millis(1)));
+    rig.run(1_000, [F]);
 
-    assert_eq!(rig.snapshot(10_000).totals.would_refuse, 2);
+    assert_eq!(rig.state(1_000), State::Closed);
+    assert!(rig.snapshot(1_000).shadow);
+}
+
+#[test]
+fn to_switch_it_on_closes_an_open_breaker_and_says_so() {
+    let mut rig = Rig::new(Settings::consecutive(2));
+    rig.run(0, [F, F]);
+
+    rig.set_shadow(true, 0);
+
+    let last = rig.transitions().last().map(ToString::to_string);
+    assert_eq!(last.as_deref(), Some("open -> closed: set by hand"));
 }

@@ -98,7 +98,7 @@ fn a_whole_life_with_its_waits() {
         [
             "closed -> open: 10 of 10 calls failed",
             "open -> half_open: the wait is over",
-            "half_open -> open: the probes failed (1 of 1 calls failed)",
+            "half_open -> open: the probes failed (1 of 1 call failed)",
             "open -> half_open: the wait is over",
             "half_open -> closed: the probes passed",
         ]
