@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use buttress::{Ratio, breaker::State};
-use buttress_testkit::sim::{Answer, Spell};
+use buttress::{
+    Ratio, TimeLimit,
+    breaker::{OpenFor, Settings, State},
+};
+use buttress_testkit::sim::{Answer, Latency, Script, Simulation, Spell, Traffic};
 
 #[path = "../examples/outage/scenario.rs"]
 mod scenario;
 
-use scenario::{OUTAGE, Row, play, stacks};
+use scenario::{OUTAGE, Row, behind, play, stacks};
 
 #[test]
 fn a_dependency_that_fails_at_once_is_left_alone() {
@@ -63,6 +66,29 @@ fn every_caller_is_answered_within_the_timeout_around_the_breaker() {
         assert_eq!(report.latency(Ratio::ONE), Some(Duration::from_secs(1)));
         assert_eq!(report.count(Answer::GaveUp), 0);
     }
+}
+
+#[test]
+fn calls_from_before_it_opened_have_no_say_over_its_probes() {
+    let millis = Duration::from_millis;
+    let in_20_ms = Script::answering_in(Latency::fixed(millis(20)));
+    // All that hang give up at 2 s at the latest: some when the breaker probes a dependency that
+    // is well again, and some when it has closed.
+    let script = in_20_ms.during(Duration::ZERO..millis(1_200), Spell::Hangs);
+    let half_a_second = OpenFor::fixed(TimeLimit::from_millis(500));
+    let settings = Settings::consecutive(5).open_for(half_a_second);
+
+    let report = Simulation::new(Traffic::per_second(100), script)
+        .lasting(TimeLimit::from_secs(3))
+        .run(|dependency, observer| behind(settings, dependency, observer));
+
+    let moves: Vec<_> = report.transitions().map(|(at, moved)| (at, moved.to)).collect();
+    let expected = [
+        (millis(1_040), State::Open),
+        (millis(1_540), State::HalfOpen),
+        (millis(1_560), State::Closed),
+    ];
+    assert_eq!(moves, expected);
 }
 
 fn row(

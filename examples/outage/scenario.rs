@@ -1,14 +1,16 @@
 //! Thirty seconds in which a dependency is out, at 100 calls a second, behind five stacks.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use buttress::{
-    Plain, Ratio, TimeLimit,
+    BoxError, Observe, Plain, Ratio, TimeLimit,
     breaker::{BreakerLayer, Settings, State, Trip},
     timeout::TimeoutLayer,
 };
-use buttress_testkit::sim::{Answer, Latency, Report, Script, Simulation, Spell, Traffic};
-use tower::ServiceBuilder;
+use buttress_testkit::sim::{
+    Answer, Call, Dependency, Latency, Report, Script, Simulation, Spell, Traffic,
+};
+use tower::{Layer, Service, ServiceBuilder};
 
 /// When the dependency is out.
 pub(crate) const OUTAGE: Range<Duration> = Duration::from_secs(30)..Duration::from_secs(60);
@@ -37,16 +39,27 @@ pub(crate) fn play(outage: Spell, breaker: Option<Settings>) -> Report {
     let simulation = Simulation::new(Traffic::per_second(100), script)
         .lasting(TimeLimit::from_secs(120))
         .seeded(SEED);
-    let timeout = TimeoutLayer::new("outside", TimeLimit::from_secs(1)).exchange(Plain);
-    let Some(settings) = breaker else {
-        return simulation
-            .run(|dependency, _| ServiceBuilder::new().layer(timeout).service(dependency));
-    };
-    simulation.run(|dependency, observer| {
-        let breaker = BreakerLayer::new("dependency", settings).exchange(Plain);
-        breaker.handle().observe(observer);
-        ServiceBuilder::new().layer(timeout).layer(breaker).service(dependency)
-    })
+    match breaker {
+        Some(settings) => {
+            simulation.run(|dependency, observer| behind(settings, dependency, observer))
+        }
+        None => simulation.run(|dependency, _| timeout().layer(dependency)),
+    }
+}
+
+/// A breaker around the dependency, inside the timeout.
+pub(crate) fn behind(
+    settings: Settings,
+    dependency: Dependency,
+    observer: Arc<dyn Observe>,
+) -> impl Service<Call, Error = BoxError> + Clone {
+    let breaker = BreakerLayer::new("dependency", settings).exchange(Plain);
+    breaker.handle().observe(observer);
+    ServiceBuilder::new().layer(timeout()).layer(breaker).service(dependency)
+}
+
+fn timeout() -> TimeoutLayer<Plain> {
+    TimeoutLayer::new("outside", TimeLimit::from_secs(1)).exchange(Plain)
 }
 
 /// What one stack made of the outage.
