@@ -56,6 +56,7 @@ pub(crate) fn soak() -> Done {
     let mut longer = Command::new(cargo_path());
     run("properties, 200,000 cases each", longer.args(properties).env("PROPTEST_CASES", "200000"))?;
     cargo("what the incumbent does, beside ours", &["bench", "--bench", "incumbent"])?;
+    cargo("the incumbent and us", &["bench", "--bench", "incumbent"])?;
     setup::tools(&[setup::VALGRIND])?;
     cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])
 }
