@@ -42,7 +42,7 @@ thread_local! {
     /// The `poll` that is on this thread's stack right now.
     static POLL: Cell<Poll> = const { Cell::new(Poll::NONE) };
     /// By when the `call` or `poll` that is on this thread's stack has to be done.
-    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static DUE: Cell<Due> = const { Cell::new(Due::NEVER) };
     /// When the inner future, or body, of the last nested poll came back ready.
     static READY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -68,6 +68,28 @@ pub fn is_entered() -> bool {
     CALL.get().is_some()
 }
 
+/// By when a call has to be done: its head, and its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The response head.
+    pub head: Option<Instant>,
+    /// The end of the response.
+    pub end: Option<Instant>,
+}
+
+impl Due {
+    /// By when nothing has to be done.
+    pub const NEVER: Self = Self { head: None, end: None };
+
+    /// The sooner of both, part by part.
+    #[must_use]
+    #[inline]
+    pub fn sooner(self, other: Self) -> Self {
+        let sooner = |one: Option<Instant>, other| one.into_iter().chain(other).min();
+        Self { head: sooner(self.head, other.head), end: sooner(self.end, other.end) }
+    }
+}
+
 /// Enters the scope of a deadline, for one `call` or `poll` of what must meet it. An earlier one
 /// around it stays in force.
 ///
@@ -76,47 +98,43 @@ pub fn is_entered() -> bool {
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use buttress_core::clock;
+/// use buttress_core::clock::{self, Due};
 ///
 /// # #[expect(clippy::disallowed_methods, reason = "an origin for an invented clock")]
 /// let now = Instant::now();
 /// let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
 ///
-/// let outer = clock::within(Some(soon));
-/// let inner = clock::within(Some(later));
-/// assert_eq!(clock::deadline(), Some(soon));
+/// let outer = clock::within(Due { head: Some(soon), end: None });
+/// let inner = clock::within(Due { head: Some(later), end: Some(later) });
+/// assert_eq!(clock::due(), Due { head: Some(soon), end: Some(later) });
 /// drop((inner, outer));
-/// assert_eq!(clock::deadline(), None);
+/// assert_eq!(clock::due(), Due::NEVER);
 /// ```
 #[inline]
-pub fn within(deadline: Option<Instant>) -> Within {
-    let outer = DEADLINE.get();
-    let sooner = match (outer, deadline) {
-        (Some(outer), Some(deadline)) => Some(outer.min(deadline)),
-        (outer, deadline) => outer.or(deadline),
-    };
-    DEADLINE.set(sooner);
+pub fn within(due: Due) -> Within {
+    let outer = DUE.get();
+    DUE.set(outer.sooner(due));
     Within { outer }
 }
 
-/// The deadline of the `call` or `poll` that is on this thread's stack.
+/// By when the `call` or `poll` that is on this thread's stack has to be done.
 #[must_use]
 #[inline]
-pub fn deadline() -> Option<Instant> {
-    DEADLINE.get()
+pub fn due() -> Due {
+    DUE.get()
 }
 
 /// The scope of a deadline.
 #[derive(Debug)]
 #[must_use = "the scope ends when this is dropped"]
 pub struct Within {
-    outer: Option<Instant>,
+    outer: Due,
 }
 
 impl Drop for Within {
     #[inline]
     fn drop(&mut self) {
-        DEADLINE.set(self.outer);
+        DUE.set(self.outer);
     }
 }
 

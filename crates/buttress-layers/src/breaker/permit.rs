@@ -10,7 +10,7 @@ use buttress_core::{
     Case, Code, End, Facts, Finish, Judgement, Kind, Lease, Reason, Side, Stage, Timing, Verdict,
     Watch,
     breaker::{Dropped, Move, Outcome, Report, Ticket},
-    clock,
+    clock::{self, Due},
 };
 
 use super::circuit::Circuit;
@@ -26,7 +26,7 @@ pub struct Permit<C: Case> {
     /// When the call came in, if anybody wants to know how long it takes.
     started: Option<Instant>,
     /// By when its caller wants an answer.
-    deadline: Option<Instant>,
+    due: Due,
     to_head: Option<Duration>,
     retry_after: Option<Duration>,
     head: Head,
@@ -49,14 +49,14 @@ impl<C: Case> Permit<C> {
         circuit: Lease<Circuit>,
         ticket: Ticket,
         started: Option<Instant>,
-        deadline: Option<Instant>,
+        due: Due,
     ) -> Self {
         Self {
             case,
             circuit,
             ticket,
             started,
-            deadline,
+            due,
             to_head: None,
             retry_after: None,
             head: Head::Awaited,
@@ -138,8 +138,9 @@ impl<C: Case> Permit<C> {
         if policy == Dropped::Ignored {
             return false;
         }
-        let past_deadline = self.deadline.is_some_and(|deadline| now >= deadline);
         let before_head = stage == Stage::BeforeHead;
+        let due = if before_head { self.due.head } else { self.due.end };
+        let past_deadline = due.is_some_and(|due| now >= due);
         let took = self.started.map(|started| now.saturating_duration_since(started));
         let slow = || took.zip(self.circuit.slower_than()).is_some_and(|(took, slow)| took > slow);
         past_deadline || (before_head && (policy == Dropped::Failure || slow()))

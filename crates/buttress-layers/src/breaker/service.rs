@@ -6,7 +6,7 @@ use std::{
 use buttress_core::{
     Auto, Case, End, Judge, Reject, Remaining, Side,
     breaker::Moves,
-    clock::{self, Entered},
+    clock::{self, Due, Entered},
     guarded,
 };
 use tower_service::Service;
@@ -111,10 +111,10 @@ where
             Some(Remaining::Until(at)) => Some(at),
             None => None,
         };
-        let deadline = theirs.into_iter().chain(clock::deadline()).min();
+        let due = Due { head: theirs, end: theirs }.sooner(clock::due());
 
         let case = self.exchange.open(&request, facts, Side::Client);
-        let mut permit = Permit::new(case, circuit, ticket, started, deadline);
+        let mut permit = Permit::new(case, circuit, ticket, started, due);
         permit.tell(&moves);
         if mem::take(&mut self.ready) {
             let inner = guarded(|| self.inner.call(request), || permit.end(End::Panicked, read()));

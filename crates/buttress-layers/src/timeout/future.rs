@@ -77,12 +77,15 @@ impl Call {
         }
     }
 
-    /// Calls or polls what must be done by the deadline of the head, and lets it know.
+    /// Calls or polls what must be done by our limits, and lets it know.
     #[inline]
     pub(super) fn within<T>(&self, state: &State, work: impl FnOnce() -> T) -> T {
         // A limit that is only tried out is nobody's deadline.
-        let due = self.head.filter(|_| !state.is_shadow());
-        let _within = clock::within(due.map(|due| due.at));
+        if state.is_shadow() {
+            return work();
+        }
+        let at = |due: Option<Due>| due.map(|due| due.at);
+        let _within = clock::within(clock::Due { head: at(self.head), end: at(self.total) });
         work()
     }
 

@@ -1,9 +1,15 @@
 //! Callers that leave, give up, hang and panic.
 
-use buttress_core::breaker::Dropped;
+use buttress_core::{Raise, breaker::Dropped};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tower::service_fn;
 
 use super::*;
-use crate::timeout::TimeoutLayer;
+use crate::timeout::{Limits, TimeoutLayer};
 
 /// Half of 10 calls, within 30 seconds.
 fn half_of_ten() -> Settings {
@@ -208,6 +214,27 @@ async fn shadow_of_a_timeout_is_nobodys_deadline() {
     drop(response);
 
     assert_eq!((handle.totals().failures, handle.totals().cancelled), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_to_the_head_is_no_deadline_of_a_stream() {
+    let counts = async |limits: Limits| {
+        let layer = BreakerLayer::new("b", never_opens()).on_reject(Raise);
+        let handle = layer.handle();
+        let endless = service_fn(|_: Request<()>| async {
+            let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BoxError>>());
+            Ok::<_, BoxError>(Response::new(body.boxed_unsync()))
+        });
+        let timeout = TimeoutLayer::new("t", limits).on_reject(Raise);
+        let response = timeout.layer(layer.layer(endless)).oneshot(Request::new(())).await;
+        advance(Duration::from_secs(2)).await;
+        drop(response.unwrap());
+        (handle.totals().successes, handle.totals().failures)
+    };
+    let second = TimeLimit::from_secs(1);
+
+    assert_eq!(counts(Limits::streaming(second, TimeLimit::from_secs(60))).await, (1, 0));
+    assert_eq!(counts(Limits::total(second)).await, (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
