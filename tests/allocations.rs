@@ -147,6 +147,32 @@ fn a_breaker_that_admits_allocates_nothing() {
     }
 }
 
+// X21: what is in a window of time is kept nowhere, so it cannot cost more the more there is. How
+// long a call takes with 1,000 and with 30,000 of them, `cargo bench --bench incumbent` prints.
+#[test]
+fn fifty_thousand_calls_in_a_window_of_time_are_kept_in_no_memory() {
+    let runtime = runtime();
+    let settings = Settings::rate().or(Trip::slow_rate(Ratio::percent(50), LIMIT));
+    let layer = BreakerLayer::new("b", settings);
+    let mut breaker = layer.layer(prompt());
+    let mut allocated = 0;
+
+    runtime.block_on(async {
+        for _ in 0..50_000 {
+            let cx = &mut Context::from_waker(Waker::noop());
+            allocated += measure(|| {
+                assert!(breaker.poll_ready(cx).is_ready());
+                let answered = pin!(breaker.call(get())).poll(cx);
+                assert!(answered.is_ready());
+            })
+            .count_total;
+        }
+    });
+
+    assert_eq!(layer.handle().snapshot().tally().successes, 50_000);
+    assert_eq!(allocated, 0);
+}
+
 #[test]
 fn an_sli_with_a_sink_allocates_nothing() {
     let runtime = runtime();
