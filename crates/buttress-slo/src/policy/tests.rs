@@ -1,0 +1,133 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: i64 = 3600;
+
+fn left(thousandths: i64) -> Share {
+    Share::per_billion(thousandths * 1_000_000)
+}
+
+#[test]
+fn every_edge_of_the_quarters_is_where_it_was_agreed() {
+    // slo.md 10, scenarios 7 and 55.
+    let policy = Policy::quarters();
+    for (thousandths, name) in [
+        (1_000, "ship aggressively"),
+        (751, "ship aggressively"),
+        (750, "normal"),
+        (250, "normal"),
+        (249, "slow"),
+        (200, "slow"),
+        (1, "slow"),
+        (0, "freeze"),
+        (-1, "freeze"),
+        (-1_000, "freeze"),
+    ] {
+        assert_eq!(policy.level_at(left(thousandths)).name(), name, "{thousandths} thousandths");
+    }
+    assert_eq!(policy.level_at(Share::per_billion(1)).name(), "slow", "a billionth is left");
+}
+
+#[test]
+fn every_edge_of_the_escalation_is_where_it_was_agreed() {
+    let policy = Policy::escalating();
+    for (thousandths, name) in [
+        (1_000, "normal"),
+        (501, "normal"),
+        (500, "slow"),
+        (250, "slow"),
+        (249, "feature freeze"),
+        (100, "feature freeze"),
+        (99, "incident"),
+        (1, "incident"),
+        (0, "exhausted"),
+        (-500, "exhausted"),
+    ] {
+        assert_eq!(policy.level_at(left(thousandths)).name(), name, "{thousandths} thousandths");
+    }
+    let last = policy.level_at(Share::ZERO);
+    for action in
+        [Action::FreezeAll, Action::RollBack, Action::FindRootCause, Action::TellExecutives]
+    {
+        assert!(last.actions().contains(&action), "{action:?}");
+    }
+}
+
+#[test]
+fn falling_is_immediate_and_rising_is_not() {
+    let policy = Policy::quarters();
+    let mut standing = Position::new(&policy, left(250), 0);
+    let name = |standing: Position| policy.levels()[standing.place].name();
+    assert_eq!(name(standing), "normal");
+
+    standing.step(&policy, left(249), false, 1);
+    assert_eq!(name(standing), "slow");
+
+    standing.step(&policy, left(269), false, 2 * HOUR);
+    assert_eq!(name(standing), "slow", "over the edge, and not by 2 %");
+    standing.step(&policy, left(270), false, HOUR);
+    assert_eq!(name(standing), "slow", "by 2 %, and a second too early");
+    standing.step(&policy, left(270), false, HOUR + 1);
+    assert_eq!(name(standing), "normal");
+
+    standing.step(&policy, left(-1), false, HOUR + 2);
+    assert_eq!(name(standing), "freeze", "past two levels at once");
+    standing.step(&policy, left(20), false, 9 * HOUR);
+    assert_eq!(name(standing), "freeze", "2 % exactly is not above the edge by 2 %");
+    standing.step(&policy, left(21), false, 9 * HOUR);
+    assert_eq!(name(standing), "slow");
+}
+
+#[test]
+fn a_page_means_slow_at_the_best() {
+    for policy in [Policy::quarters(), Policy::escalating()] {
+        let mut standing = Position::new(&policy, Share::ONE, 0);
+
+        standing.step(&policy, Share::ONE, true, 1);
+        assert_eq!(policy.levels()[standing.place].name(), "slow");
+
+        standing.step(&policy, Share::ONE, false, 2 * HOUR);
+        assert_eq!(standing.place, 0);
+    }
+}
+
+#[test]
+fn exceptions_pass_a_freeze_and_fixes_a_feature_freeze() {
+    let policy = Policy::escalating();
+    let admits = |thousandths, change| policy.admits(policy.level_at(left(thousandths)), change);
+
+    for change in [Change::Security, Change::Urgent, Change::Rollback] {
+        assert!(admits(-1, change), "{change}");
+    }
+    assert!(!admits(-1, Change::Fix) && !admits(-1, Change::Feature));
+    assert!(admits(200, Change::Fix) && !admits(200, Change::Feature));
+    assert!(admits(300, Change::Feature));
+    let strict = policy.clone().excepting([Change::Security]);
+    assert!(!strict.admits(strict.level_at(Share::ZERO), Change::Rollback));
+}
+
+#[test]
+fn releases_stand_at_their_numbers() {
+    for (number, release) in Release::ALL.into_iter().enumerate() {
+        assert_eq!(release as usize, number);
+    }
+}
+
+proptest! {
+    /// Wherever it has been, a policy never stands higher than its edges say.
+    #[test]
+    fn no_level_is_better_than_what_is_left(
+        steps in prop::collection::vec((-1_500..1_500_i64, any::<bool>(), 0..2 * HOUR), 1..50),
+    ) {
+        let policy = Policy::escalating();
+        let mut standing = Position::new(&policy, Share::ONE, 0);
+        let mut now = 0;
+        for (thousandths, paged, wait) in steps {
+            now += wait;
+            standing.step(&policy, left(thousandths), paged, now);
+            prop_assert!(standing.place >= policy.place_at(left(thousandths)));
+            prop_assert!(!paged || policy.levels()[standing.place].release() >= Release::Carefully);
+        }
+    }
+}

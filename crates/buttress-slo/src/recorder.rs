@@ -1,0 +1,217 @@
+use buttress_core::{Judgement, Timing};
+
+use crate::{
+    Counts, Exclusion, Exclusions, Name, Objective, Outcome, RouteSet, Sli,
+    atomic::{AtomicBool, Ordering},
+    cells::Cells,
+};
+
+/// One call that has ended, as an SLI layer tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// What it counts as, and why.
+    pub judgement: Judgement,
+    /// The template of its route; `None` where nothing tells.
+    pub route: Option<&'a str>,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+/// Where the events of one objective are counted.
+///
+/// Shared by whoever records; the tracker reads it once a tick. Recording a call compares its
+/// route and its timing and adds to one striped atomic: no lock, no allocation, and no clock.
+///
+/// What it counts has started at 0 with the process, which is what a `_total` series needs: a
+/// restored tracker knows of more, and exporting that would be counted twice.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_core::{Judgement, Reason, TimeLimit, Timing, Verdict};
+/// use buttress_slo::{Call, Objective, Outcome, Part, Recorder, Sli};
+///
+/// let fast = Sli::Latency { within: TimeLimit::from_millis(300), part: Part::Total };
+/// let recorder = Recorder::new(&Objective::new("fast".parse().unwrap(), fast, "95%".parse().unwrap()));
+///
+/// let call = Call {
+///     judgement: Judgement::new(Verdict::Good, Reason::Status),
+///     route: Some("/orders/{id}"),
+///     timing: Timing { to_head: None, total: Duration::from_millis(300) },
+/// };
+/// assert_eq!(recorder.record(&call), Outcome::Good, "exactly the threshold is within it");
+/// assert_eq!(recorder.counts().good, 1);
+/// ```
+#[derive(Debug)]
+pub struct Recorder {
+    name: Name,
+    sli: Sli,
+    routes: RouteSet,
+    exclusions: Exclusions,
+    maintenance: AtomicBool,
+    cells: Cells,
+}
+
+impl Recorder {
+    /// An empty one for `objective`. A tracker makes its own.
+    #[must_use]
+    pub fn new(objective: &Objective) -> Self {
+        Self {
+            name: objective.name().clone(),
+            sli: objective.sli(),
+            routes: objective.routes().clone(),
+            exclusions: objective.exclusions().clone(),
+            maintenance: AtomicBool::new(false),
+            cells: Cells::new(),
+        }
+    }
+
+    /// The name of its objective.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Whether calls of a route are events here: who has many objectives asks once for each
+    /// route.
+    #[must_use]
+    #[inline]
+    pub fn covers(&self, route: Option<&str>) -> bool {
+        self.sli != Sli::Events && self.routes.contains(route)
+    }
+
+    /// Counts a call, and says as what.
+    #[inline]
+    pub fn record(&self, call: &Call<'_>) -> Outcome {
+        let outcome = self.outcome(call);
+        self.cells.add(outcome, 1);
+        outcome
+    }
+
+    #[inline]
+    fn outcome(&self, call: &Call<'_>) -> Outcome {
+        if !self.covers(call.route) {
+            return Outcome::Outside;
+        }
+        match self.exclusions.apply(call.judgement, call.route) {
+            Err(exclusion) => Outcome::Excluded(exclusion),
+            Ok(_) if self.in_maintenance() => Outcome::Excluded(Exclusion::Maintenance),
+            Ok(judgement) => self.sli.outcome(judgement, call.timing),
+        }
+    }
+
+    /// Counts events that are no calls: jobs, probes, or a verdict that comes late, such as an
+    /// order found lost. In maintenance they are excluded.
+    ///
+    /// A late verdict is one more event: the call that it is about may have been counted as good
+    /// already, and counts never go back. An objective that waits for the word counts each event
+    /// once; see [`Sli::Correctness`].
+    #[inline]
+    pub fn add(&self, counts: Counts) {
+        if self.in_maintenance() {
+            self.cells.add(Outcome::Excluded(Exclusion::Maintenance), counts.total());
+            return;
+        }
+        self.cells.add(Outcome::Good, counts.good);
+        self.cells.add(Outcome::Bad, counts.bad);
+    }
+
+    /// Counts events as excluded.
+    #[inline]
+    pub fn exclude(&self, exclusion: Exclusion, events: u64) {
+        self.cells.add(Outcome::Excluded(exclusion), events);
+    }
+
+    /// The events of this process.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.cells.counts()
+    }
+
+    /// What this process has excluded, by reason; those that never happened are among it.
+    pub fn excluded(&self) -> impl Iterator<Item = (Exclusion, u64)> + use<> {
+        Exclusion::ALL.into_iter().zip(self.cells.excluded())
+    }
+
+    /// The bytes that its counts take, whatever it counts: 128 for each stripe, 2,048 at the
+    /// most.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.cells.bytes()
+    }
+
+    pub(crate) fn set_maintenance(&self, on: bool) {
+        // Relaxed: an event near the edge may fall on either side, as one tick's may.
+        self.maintenance.store(on, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn in_maintenance(&self) -> bool {
+        self.maintenance.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use buttress_core::{Reason, Verdict};
+
+    use super::*;
+
+    fn recorder(objective: &Objective) -> Recorder {
+        Recorder::new(objective)
+    }
+
+    fn available() -> Objective {
+        Objective::new("up".parse().unwrap(), Sli::Availability, "99.9".parse().unwrap())
+    }
+
+    fn call(verdict: Verdict, reason: Reason, route: &str) -> Call<'_> {
+        let timing = Timing { to_head: None, total: Duration::ZERO };
+        Call { judgement: Judgement::new(verdict, reason), route: Some(route), timing }
+    }
+
+    #[test]
+    fn every_excluded_event_is_counted_by_its_reason() {
+        let recorder = recorder(&available());
+
+        recorder.record(&call(Verdict::Excluded, Reason::Status, "/"));
+        recorder.record(&call(Verdict::Excluded, Reason::Left, "/"));
+        recorder.record(&call(Verdict::Good, Reason::Status, "/healthz"));
+        recorder.set_maintenance(true);
+        recorder.record(&call(Verdict::Bad, Reason::Failed, "/"));
+        recorder.add(Counts { good: 2, bad: 3 });
+
+        let excluded: Vec<_> = recorder.excluded().filter(|(_, events)| *events > 0).collect();
+        assert_eq!(
+            excluded,
+            [
+                (Exclusion::ClientError, 1),
+                (Exclusion::Left, 1),
+                (Exclusion::Maintenance, 6),
+                (Exclusion::HealthCheck, 1),
+            ]
+        );
+        assert!(recorder.counts().is_empty());
+    }
+
+    #[test]
+    fn calls_of_other_routes_are_no_events() {
+        let recorder = recorder(&available().for_routes(RouteSet::only(["/cart"])));
+
+        assert_eq!(recorder.record(&call(Verdict::Bad, Reason::Failed, "/")), Outcome::Outside);
+        assert_eq!(recorder.record(&call(Verdict::Bad, Reason::Failed, "/cart")), Outcome::Bad);
+        assert_eq!(recorder.counts(), Counts { good: 0, bad: 1 });
+        assert_eq!(recorder.excluded().map(|(_, events)| events).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn late_verdicts_are_added() {
+        let recorder = recorder(&available());
+
+        recorder.add(Counts { good: 0, bad: 1 });
+        recorder.exclude(Exclusion::Application, 2);
+
+        assert_eq!(recorder.counts(), Counts { good: 0, bad: 1 });
+    }
+}

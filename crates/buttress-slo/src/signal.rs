@@ -1,0 +1,155 @@
+use buttress_core::Ratio;
+
+use crate::{
+    Burn, Release, Share,
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+};
+
+/// How an objective stands, for layers to read on every call without a lock.
+///
+/// The tracker writes it once a tick; so a budget that burns makes a service more careful by
+/// itself: retries are fewer, sheddable traffic goes first, chaos stops. Each value is of the
+/// last tick, and two of them read one after the other may be of two ticks.
+///
+/// ```
+/// use buttress_core::Ratio;
+/// use buttress_slo::{Burn, Clocks, Objective, Sli, Tracker};
+/// # use std::time::{Instant, SystemTime};
+/// # #[expect(clippy::disallowed_methods, reason = "an origin for an invented clock")]
+/// # let clocks = Clocks { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH, boot: None };
+///
+/// let up = Objective::new("up".parse()?, Sli::Availability, "99.9%".parse()?);
+/// let tracker = Tracker::new("shop".parse()?, [up], clocks)?;
+/// let signal = tracker.signal("up").unwrap();
+///
+/// assert_eq!(signal.retry_share(), Ratio::ONE);
+/// assert!(!signal.sheds());
+/// assert!(!signal.allows_chaos(Burn::times(2)), "not before there is traffic to see harm in");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Signal {
+    release: AtomicU64,
+    remaining: AtomicI64,
+    /// In millionths; all ones for none.
+    burn: AtomicU64,
+    paging: AtomicBool,
+}
+
+/// What a tick writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) release: Release,
+    pub(crate) remaining: Share,
+    pub(crate) burn: Option<Burn>,
+    pub(crate) paging: bool,
+}
+
+impl Signal {
+    pub(crate) fn new() -> Self {
+        Self {
+            release: AtomicU64::new(Release::Normally as u64),
+            remaining: AtomicI64::new(Share::ONE.parts_per_billion()),
+            burn: AtomicU64::new(u64::MAX),
+            paging: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set(&self, reading: Reading) {
+        // Relaxed: each value stands for itself, and a tick later is soon enough.
+        let burn = reading.burn.map_or(u64::MAX, Burn::as_millionths);
+        self.release.store(reading.release as u64, Ordering::Relaxed);
+        self.remaining.store(reading.remaining.parts_per_billion(), Ordering::Relaxed);
+        self.burn.store(burn, Ordering::Relaxed);
+        self.paging.store(reading.paging, Ordering::Relaxed);
+    }
+
+    /// What may be released.
+    #[must_use]
+    pub fn release(&self) -> Release {
+        let number = usize::try_from(self.release.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        Release::ALL.get(number).copied().unwrap_or(Release::Nothing)
+    }
+
+    /// What is left of the budget.
+    #[must_use]
+    pub fn remaining(&self) -> Share {
+        Share::per_billion(self.remaining.load(Ordering::Relaxed))
+    }
+
+    /// How fast the budget burns, over the shortest window of its alerts: five minutes, for 30
+    /// days. `None` without traffic.
+    #[must_use]
+    pub fn burn(&self) -> Option<Burn> {
+        let burn = self.burn.load(Ordering::Relaxed);
+        (burn != u64::MAX).then(|| Burn::millionths(burn))
+    }
+
+    /// Whether a page fires.
+    #[must_use]
+    pub fn is_paging(&self) -> bool {
+        self.paging.load(Ordering::Relaxed)
+    }
+
+    /// The share of its retry budget that a retry layer had better keep to: all of it while the
+    /// budget burns no faster than it lasts, and so many times less as it burns faster. Retries
+    /// are load on top of a service that fails already.
+    #[must_use]
+    pub fn retry_share(&self) -> Ratio {
+        let burn = u128::from(self.burn().unwrap_or(Burn::ONE).max(Burn::ONE).as_millionths());
+        let parts = 1_000_000_000 * u128::from(Burn::ONE.as_millionths()) / burn;
+        u32::try_from(parts).ok().and_then(Ratio::per_billion).unwrap_or(Ratio::ONE)
+    }
+
+    /// Whether traffic that can be done without had better go: a page fires, or the policy
+    /// releases fixes at the most.
+    #[must_use]
+    pub fn sheds(&self) -> bool {
+        self.is_paging() || self.release() >= Release::FixesOnly
+    }
+
+    /// Whether faults may be injected: no page, nothing slowed down, and a burn that is known
+    /// and no faster than `limit`.
+    #[must_use]
+    pub fn allows_chaos(&self, limit: Burn) -> bool {
+        let calm = !self.is_paging() && self.release() <= Release::Normally;
+        calm && self.burn().is_some_and(|burn| burn <= limit)
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    fn signal(release: Release, burn: Option<Burn>, paging: bool) -> Signal {
+        let signal = Signal::new();
+        signal.set(Reading { release, remaining: Share::ONE, burn, paging });
+        signal
+    }
+
+    #[test]
+    fn retries_shrink_as_the_budget_burns() {
+        let share = |burn| signal(Release::Normally, burn, false).retry_share().to_string();
+
+        assert_eq!(share(None), "1");
+        assert_eq!(share(Some(Burn::millionths(0))), "1");
+        assert_eq!(share(Some(Burn::ONE)), "1");
+        assert_eq!(share(Some(Burn::times(4))), "0.25");
+        assert_eq!(share(Some(Burn::times(1_000))), "0.001");
+    }
+
+    #[test]
+    fn a_page_or_a_freeze_sheds_and_stops_chaos() {
+        let slow = Some(Burn::ONE);
+        let limit = Burn::times(2);
+
+        assert!(signal(Release::Normally, slow, false).allows_chaos(limit));
+        assert!(!signal(Release::Normally, Some(Burn::times(3)), false).allows_chaos(limit));
+        assert!(!signal(Release::Normally, None, false).allows_chaos(limit));
+        assert!(!signal(Release::Carefully, slow, false).allows_chaos(limit));
+        assert!(!signal(Release::Normally, slow, true).allows_chaos(limit));
+        assert!(signal(Release::Normally, slow, true).sheds());
+        assert!(signal(Release::FixesOnly, slow, false).sheds());
+        assert!(!signal(Release::Carefully, slow, false).sheds());
+    }
+}

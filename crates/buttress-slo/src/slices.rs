@@ -1,0 +1,324 @@
+use std::fmt;
+
+use buttress_core::{Ratio, Verdict};
+
+use crate::{Counts, burn::saturate};
+
+/// How events become what the error budget is counted in.
+///
+/// - **Occurrences**: every event counts as much as any other. The budget is exact however uneven
+///   the traffic is; take this one.
+/// - **Time slices**: every minute, or five, is good or bad as a whole. The budget is in minutes,
+///   as contracts write it, and a quiet night weighs as much as a busy noon.
+/// - **Ratio time slices**: every slice counts with its own ratio. It is what "the mean of the
+///   five-minute ratios" means, which sloth's default recording computes; it is here to compare
+///   with those, and wrong for uneven traffic.
+///
+/// ```
+/// use buttress_slo::{Method, SliceLength, TimeSlices};
+///
+/// let minutes = TimeSlices::new(SliceLength::Minute, "95%".parse().unwrap());
+/// assert_eq!(Method::TimeSlices(minutes).to_string(), "1m slices of at least 0.95");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Every event counts.
+    #[default]
+    Occurrences,
+    /// Every slice of time is good or bad.
+    TimeSlices(TimeSlices),
+    /// Every slice of time counts with its ratio.
+    RatioTimeSlices(SliceLength),
+}
+
+impl Method {
+    /// How many counts one event, or one slice, is: a ratio of a slice is kept in parts per
+    /// billion.
+    #[must_use]
+    pub const fn unit(self) -> u64 {
+        match self {
+            Self::Occurrences | Self::TimeSlices(_) => 1,
+            Self::RatioTimeSlices(_) => PARTS,
+        }
+    }
+}
+
+const PARTS: u64 = 1_000_000_000;
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Occurrences => f.write_str("events"),
+            Self::TimeSlices(rule) => {
+                write!(f, "{} slices of at least {}", rule.length.as_str(), rule.at_least)
+            }
+            Self::RatioTimeSlices(length) => write!(f, "{} ratio slices", length.as_str()),
+        }
+    }
+}
+
+/// How long a slice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SliceLength {
+    /// A minute.
+    Minute,
+    /// Five minutes.
+    FiveMinutes,
+}
+
+impl SliceLength {
+    const fn seconds(self) -> i64 {
+        match self {
+            Self::Minute => 60,
+            Self::FiveMinutes => 300,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "1m",
+            Self::FiveMinutes => "5m",
+        }
+    }
+}
+
+/// When a slice is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSlices {
+    length: SliceLength,
+    at_least: Ratio,
+    empty: Verdict,
+    missed: Verdict,
+}
+
+impl TimeSlices {
+    /// A slice is good if at least this share of its events is.
+    #[must_use]
+    pub const fn new(length: SliceLength, at_least: Ratio) -> Self {
+        Self { length, at_least, empty: Verdict::Excluded, missed: Verdict::Excluded }
+    }
+
+    /// What a slice without events counts as; by default it is excluded. Bad suits probes, which
+    /// always come.
+    #[must_use]
+    pub const fn empty(mut self, verdict: Verdict) -> Self {
+        self.empty = verdict;
+        self
+    }
+
+    /// What a slice counts as in which nobody was there to count; by default it is excluded. Bad
+    /// suits a service whose being down is the failure.
+    #[must_use]
+    pub const fn missed(mut self, verdict: Verdict) -> Self {
+        self.missed = verdict;
+        self
+    }
+
+    fn judge(self, events: Counts, missed: bool) -> Verdict {
+        if events.is_empty() {
+            return if missed { self.missed } else { self.empty };
+        }
+        let good = u128::from(events.good) * u128::from(PARTS);
+        let wanted = u128::from(events.total()) * u128::from(self.at_least.parts_per_billion());
+        if good >= wanted { Verdict::Good } else { Verdict::Bad }
+    }
+}
+
+/// Turns the cumulative counts of events into cumulative counts of slices.
+///
+/// Slices then go the way of events: the same rings, windows, budgets and alerts.
+#[derive(Clone, Debug)]
+pub(crate) struct Slicer {
+    method: Method,
+    /// The number of the slice that is under way, and the events before it.
+    open: i64,
+    before: Counts,
+    /// Whether maintenance was on at some time of it.
+    excused: bool,
+    slices: Counts,
+}
+
+impl Slicer {
+    pub(crate) fn new(method: Method, now: i64) -> Self {
+        let open = now.div_euclid(seconds(method));
+        Self { method, open, before: Counts::default(), excused: false, slices: Counts::default() }
+    }
+
+    /// The cumulative counts as of `now`, in units of the method.
+    pub(crate) fn advance(&mut self, now: i64, events: Counts, maintenance: bool) -> Counts {
+        if self.method == Method::Occurrences {
+            return events;
+        }
+        let current = now.div_euclid(seconds(self.method));
+        if current > self.open {
+            let missed = current.abs_diff(self.open) - 1;
+            let closed = events.since(self.before);
+            // What maintenance emptied is not held against anybody.
+            if !(self.excused && closed.is_empty()) {
+                self.count(closed, missed > 0, 1);
+            }
+            if !(self.excused || maintenance) {
+                self.count(Counts::default(), true, missed);
+            }
+            (self.open, self.before, self.excused) = (current, events, false);
+        }
+        self.excused |= maintenance;
+        self.slices
+    }
+
+    /// Counts the slices from `from` until `until`, in which nobody counted, and tells the
+    /// counts at the end of each.
+    pub(crate) fn miss(&mut self, from: i64, until: i64, mut told: impl FnMut(i64, Counts)) {
+        if self.method == Method::Occurrences {
+            return;
+        }
+        let length = seconds(self.method);
+        let last = until.div_euclid(length);
+        for slice in self.open.max(from.div_euclid(length))..last {
+            self.count(Counts::default(), true, 1);
+            told((slice + 1) * length, self.slices);
+        }
+        self.open = last.max(self.open);
+    }
+
+    fn count(&mut self, events: Counts, missed: bool, times: u64) {
+        let one = match self.method {
+            Method::TimeSlices(rule) => match rule.judge(events, missed) {
+                Verdict::Good => Counts { good: 1, bad: 0 },
+                Verdict::Bad => Counts { good: 0, bad: 1 },
+                Verdict::Excluded => return,
+            },
+            _ if events.is_empty() => return,
+            _ => {
+                // Rounded up: a budget is never overspent.
+                let parts = u128::from(events.bad) * u128::from(PARTS);
+                let bad = saturate(parts.div_ceil(u128::from(events.total())));
+                Counts { good: PARTS - bad, bad }
+            }
+        };
+        let times = |count: u64| count.saturating_mul(times);
+        self.slices = self.slices.plus(Counts { good: times(one.good), bad: times(one.bad) });
+    }
+}
+
+fn seconds(method: Method) -> i64 {
+    match method {
+        Method::Occurrences => 1,
+        Method::TimeSlices(rule) => rule.length.seconds(),
+        Method::RatioTimeSlices(length) => length.seconds(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Budget, Coverage, Share, Target};
+
+    const MINUTE: TimeSlices = TimeSlices::new(SliceLength::Minute, Ratio::percent(95));
+
+    /// Feeds one slice after the other with what came in it.
+    fn sliced(method: Method, step: i64, slices: impl IntoIterator<Item = Counts>) -> Counts {
+        let mut slicer = Slicer::new(method, 0);
+        let (mut now, mut events) = (0, Counts::default());
+        for slice in slices {
+            now += step;
+            events = events.plus(slice);
+            slicer.advance(now, events, false);
+        }
+        slicer.slices
+    }
+
+    fn left(target: &str, slices: Counts, days: u64) -> Share {
+        let full = Coverage::full(Duration::from_secs(days * 86_400));
+        Budget::new(target.parse::<Target>().unwrap(), slices, full).remaining()
+    }
+
+    #[test]
+    fn a_slice_at_its_target_is_good() {
+        // slo.md 10, scenario 41.
+        let method = Method::TimeSlices(MINUTE);
+
+        let at = sliced(method, 60, [Counts { good: 19, bad: 1 }]);
+        let below = sliced(method, 60, [Counts { good: 18, bad: 2 }]);
+
+        assert_eq!(at, Counts { good: 1, bad: 0 });
+        assert_eq!(below, Counts { good: 0, bad: 1 });
+    }
+
+    #[test]
+    fn budgets_of_slices_are_in_slices() {
+        // Scenarios 41 and 42: 5.04 slices of a week, 43.2 of 30 days.
+        let method = Method::TimeSlices(MINUTE);
+        for (target, days, bad, expected) in [
+            ("99.95", 7, 5, "0.794%"),
+            ("99.95", 7, 6, "-19.048%"),
+            ("99.9", 30, 43, "0.463%"),
+            ("99.9", 30, 44, "-1.852%"),
+        ] {
+            let minutes = (0..days * 1440).map(|minute| {
+                let bad = u64::from(minute < bad);
+                Counts { good: 1 - bad, bad }
+            });
+            let slices = sliced(method, 60, minutes);
+            assert_eq!(left(target, slices, days).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_gap_counts_as_was_said() {
+        // Scenario 42: ten minutes in which nobody counted, as bad slices and as none.
+        for (missed, bad, expected) in
+            [(Verdict::Bad, 10, "76.852%"), (Verdict::Excluded, 0, "100%")]
+        {
+            let method = Method::TimeSlices(MINUTE.missed(missed));
+            let mut slicer = Slicer::new(method, 0);
+            let mut events = Counts::default();
+            for minute in (1..=43_200).filter(|minute| !(101..=109).contains(minute)) {
+                events.good += u64::from(minute != 110);
+                slicer.advance(minute * 60, events, false);
+            }
+
+            assert_eq!(slicer.slices.bad, bad);
+            assert_eq!(left("99.9", slicer.slices, 30).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_slice_counts_as_was_said() {
+        for (empty, slices) in [
+            (Verdict::Good, Counts { good: 3, bad: 0 }),
+            (Verdict::Bad, Counts { good: 0, bad: 3 }),
+            (Verdict::Excluded, Counts::default()),
+        ] {
+            let method = Method::TimeSlices(MINUTE.empty(empty));
+            assert_eq!(sliced(method, 60, [Counts::default(); 3]), slices);
+        }
+    }
+
+    #[test]
+    fn what_maintenance_emptied_is_no_slice() {
+        let rule = MINUTE.empty(Verdict::Bad).missed(Verdict::Bad);
+        let mut slicer = Slicer::new(Method::TimeSlices(rule), 0);
+
+        for minute in 1..=5 {
+            slicer.advance(minute * 60, Counts::default(), (1..4).contains(&minute));
+        }
+
+        assert_eq!(slicer.slices, Counts { good: 0, bad: 2 }, "the first and the last");
+    }
+
+    #[test]
+    fn a_mean_of_ratios_blames_the_quiet_hours() {
+        // Scenario 44: twelve hours at 100 a second clean, twelve at 0.1 with 1 % bad.
+        let busy = Counts { good: 30_000, bad: 0 };
+        let quiet = Counts { good: 2_970, bad: 30 };
+        let day = (0..288).map(|slice| if slice < 144 { busy } else { quiet });
+        let method = Method::RatioTimeSlices(SliceLength::FiveMinutes);
+
+        let slices = sliced(method, 300, day);
+
+        assert_eq!(left("99.9", slices, 1).to_string(), "-400%");
+    }
+}

@@ -1,0 +1,306 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    AlertStatus, Budget, Burn, Counts, Coverage, Forecast, Happening, Moment, Numbers, Objective,
+    Period, Recorder, Rule, Severity, Share, Signal, WindowBurn, WindowCounts,
+    alert::{Alert, View},
+    coverage::Gaps,
+    forecast::{self, Current},
+    gate::Standing,
+    policy::Position,
+    ring::Ring,
+    signal::Reading,
+    slices::Slicer,
+};
+
+/// One objective, followed through time.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) objective: Objective,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) signal: Arc<Signal>,
+    /// What was counted before this process, in units of the method.
+    pub(crate) before: Counts,
+    slicer: Slicer,
+    pub(crate) ring: Ring,
+    pub(crate) since: i64,
+    pub(crate) last_event: Option<i64>,
+    events: Counts,
+    /// The calendar's period, and the counts at its start.
+    pub(crate) period: Option<(Period, Counts)>,
+    pub(crate) alerts: Vec<Alert>,
+    pub(crate) position: Position,
+}
+
+impl Track {
+    pub(crate) fn new(objective: Objective, now: Moment) -> Self {
+        let recorder = Arc::new(Recorder::new(&objective));
+        let period = objective.window().is_calendar();
+        let period = period.then(|| (objective.window().period_at(now.wall), Counts::default()));
+        let track = Self {
+            recorder,
+            signal: Arc::new(Signal::new()),
+            before: Counts::default(),
+            slicer: Slicer::new(objective.method(), now.steady),
+            ring: Ring::new(objective.longest(), now.steady, Counts::default()),
+            since: now.steady,
+            last_event: None,
+            events: Counts::default(),
+            period,
+            alerts: vec![Alert::default(); objective.alerts().rules().len()],
+            position: Position::new(objective.policy(), Share::ONE, now.steady),
+            objective,
+        };
+        track.publish(&Gaps::default(), now);
+        track
+    }
+
+    /// Reads what was recorded, and looks again at everything that follows from it.
+    pub(crate) fn tick(
+        &mut self,
+        now: Moment,
+        gaps: &Gaps,
+        maintenance: bool,
+        happened: &mut Vec<Happening>,
+    ) {
+        self.recorder.set_maintenance(maintenance);
+        let events = self.recorder.counts();
+        if events != self.events {
+            (self.events, self.last_event) = (events, Some(now.steady));
+        }
+        let counted = self.slicer.advance(now.steady, events, maintenance);
+        self.ring.advance(now.steady, self.before.plus(counted));
+        self.renew(now, happened);
+        self.look(now, gaps, happened);
+        self.publish(gaps, now);
+    }
+
+    /// Forgets all that was counted before, as of `steady`.
+    pub(crate) fn restart(&mut self, steady: i64) {
+        self.ring = Ring::new(self.objective.longest(), steady, Counts::default());
+        self.slicer = Slicer::new(self.objective.method(), steady);
+        self.before = Counts::default();
+        self.events = Counts::default();
+    }
+
+    /// Lets time pass in which nobody counted: slices of it count as they were told to.
+    pub(crate) fn pass_unobserved(&mut self, until: i64) {
+        let from = until.saturating_sub_unsigned(self.objective.longest());
+        let (ring, before) = (&mut self.ring, self.before);
+        self.slicer.miss(from, until, |time, slices| ring.advance(time, before.plus(slices)));
+        let total = self.ring.total();
+        self.ring.advance(until, total);
+    }
+
+    /// Begins a new period of the calendar. The wall clock may have been set back, too.
+    fn renew(&mut self, now: Moment, happened: &mut Vec<Happening>) {
+        let Some((period, _)) = self.period else { return };
+        if period.contains(now.wall) {
+            return;
+        }
+        let period = self.objective.window().period_at(now.wall);
+        let ago = crate::ring::seconds(period.start, now.wall);
+        let spent = self.ring.window(ago).map_or(self.ring.total(), |window| window.counts);
+        self.period = Some((period, self.ring.total().since(spent)));
+        let objective = self.objective.name().clone();
+        happened.push(Happening::NewPeriod { objective, period });
+    }
+
+    fn look(&mut self, now: Moment, gaps: &Gaps, happened: &mut Vec<Happening>) {
+        let budget = self.budget(gaps, now);
+        let mut alerts = std::mem::take(&mut self.alerts);
+        let view = self.view(gaps, now);
+        let plan = self.objective.alerts();
+        for (alert, rule) in alerts.iter_mut().zip(plan.rules()) {
+            let Some(from) = alert.step(rule, plan, &view, self.last_event) else { continue };
+            let to = alert.state;
+            let name = || self.objective.name().clone();
+            let (severity, rule_name) = (rule.severity(), rule.name().into());
+            happened.push(Happening::Alert {
+                objective: name(),
+                rule: rule_name,
+                severity,
+                from,
+                to,
+            });
+            let spent = from.since().filter(|_| from.is_firing() && !to.is_firing());
+            let spent = spent.map(|since| self.spent_in_incident(since, rule, &budget));
+            if let Some(spent) = spent.filter(|_| severity == Severity::Page)
+                && spent > self.objective.policy().postmortem()
+            {
+                happened.push(Happening::PostmortemDue { objective: name(), spent });
+            }
+        }
+        self.alerts = alerts;
+
+        let paging = self.is_paging();
+        let policy = self.objective.policy();
+        let Some(from) = self.position.step(policy, budget.remaining(), paging, now.steady) else {
+            return;
+        };
+        let level = |place: usize| policy.levels()[place].name().into();
+        happened.push(Happening::Level {
+            name: self.objective.name().clone(),
+            from: level(from),
+            to: level(self.position.place),
+            remaining: budget.remaining(),
+        });
+    }
+
+    /// What was spent from shortly before a rule fired until now: what it fired for came before.
+    fn spent_in_incident(&self, since: i64, rule: &Rule, budget: &Budget) -> Share {
+        let lead = rule.windows().last().unwrap_or_default().as_secs();
+        let start = since.saturating_sub_unsigned(lead);
+        let bad = self.ring.since(start).map_or(0, |window| window.counts.bad);
+        let bad = bad.min(budget.counts().total());
+        let counts = Counts { good: budget.counts().total() - bad, bad };
+        Budget::new(self.objective.target(), counts, budget.coverage()).consumed()
+    }
+
+    /// Tells the layers.
+    pub(crate) fn publish(&self, gaps: &Gaps, now: Moment) {
+        let burn = self.shortest_window().and_then(|window| {
+            let (counts, _) = self.view(gaps, now).window(window);
+            Burn::of(counts, self.objective.target())
+        });
+        self.signal.set(Reading {
+            release: self.objective.policy().levels()[self.position.place].release(),
+            remaining: self.budget(gaps, now).remaining(),
+            burn,
+            paging: self.is_paging(),
+        });
+    }
+
+    fn shortest_window(&self) -> Option<Duration> {
+        let windows = self.objective.alerts().rules().iter().flat_map(Rule::windows);
+        windows.min().or_else(|| Some(self.objective.window().nominal()))
+    }
+
+    pub(crate) fn is_paging(&self) -> bool {
+        let rules = self.objective.alerts().rules().iter().zip(&self.alerts);
+        rules
+            .filter(|(rule, _)| rule.severity() == Severity::Page)
+            .any(|(_, alert)| alert.state.is_firing())
+    }
+
+    pub(crate) fn view<'a>(&'a self, gaps: &'a Gaps, now: Moment) -> View<'a> {
+        View {
+            ring: &self.ring,
+            target: self.objective.target(),
+            budget: self.budget(gaps, now),
+            since: self.since,
+            gaps,
+            unit: self.objective.method().unit(),
+        }
+    }
+
+    fn wall_period(&self, now: Moment) -> Period {
+        match self.period {
+            Some((period, _)) => period,
+            None => self.objective.window().period_at(now.wall),
+        }
+    }
+
+    /// What the period holds so far.
+    fn counts(&self, now: Moment) -> WindowCounts {
+        let exact = |counts| WindowCounts {
+            counts,
+            least: counts,
+            most: counts,
+            overshoot: Duration::ZERO,
+        };
+        if let Some((_, at_start)) = self.period {
+            return exact(self.ring.total().since(at_start));
+        }
+        let length = self.wall_period(now).length().as_secs();
+        // The ring was made for this window.
+        self.ring.window(length).unwrap_or_else(|| exact(self.ring.total()))
+    }
+
+    pub(crate) fn budget(&self, gaps: &Gaps, now: Moment) -> Budget {
+        let period = self.wall_period(now);
+        let ago = crate::ring::seconds(period.start, now.wall);
+        let start = now.steady.saturating_sub_unsigned(ago);
+        let observed = gaps.observed(self.since, start, now.steady);
+        let coverage = Coverage::of_seconds(observed, period.length().as_secs());
+        Budget::new(self.objective.target(), self.counts(now).counts, coverage)
+    }
+
+    pub(crate) fn numbers(&self, gaps: &Gaps, now: Moment) -> Numbers {
+        let view = self.view(gaps, now);
+        let mut windows: Vec<_> =
+            self.objective.alerts().rules().iter().flat_map(Rule::windows).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        Numbers {
+            target: self.objective.target(),
+            period: self.wall_period(now),
+            counts: self.counts(now),
+            unit: self.objective.method().unit(),
+            budget: view.budget,
+            burns: windows.into_iter().map(|window| burn(&view, window)).collect(),
+            forecast: self.forecast(&view, now),
+            quiet_for: self.last_event.map(|at| ago(at, now)),
+        }
+    }
+
+    fn forecast(&self, view: &View<'_>, now: Moment) -> Forecast {
+        let length = self.objective.window().nominal();
+        let recent = RECENT.min(length);
+        let (counts, coverage) = view.window(recent);
+        let target = self.objective.target();
+        let naive = forecast::naive(&view.budget, Burn::of(counts, target));
+        let rolling = if let Some((period, _)) = self.period {
+            let left = Duration::from_secs(crate::ring::seconds(now.wall, period.end));
+            forecast::before_renewal(naive, left)
+        } else {
+            let current = Current { counts, observed: coverage.observed_seconds() };
+            forecast::rolling(&self.ring, target, length.as_secs(), self.since, current)
+        };
+        Forecast { naive, rolling }
+    }
+
+    pub(crate) fn alerts(&self, gaps: &Gaps, now: Moment) -> Vec<AlertStatus> {
+        let view = self.view(gaps, now);
+        let rules = self.objective.alerts().rules().iter().zip(&self.alerts);
+        rules
+            .map(|(rule, alert)| AlertStatus {
+                rule: rule.name().into(),
+                severity: rule.severity(),
+                state: alert.state,
+                since: alert.state.since().map(|since| ago(since, now)),
+                burns: rule.windows().map(|window| burn(&view, window)).collect(),
+                fires_when: rule.to_string(),
+                clears_when: rule.clears_when(self.objective.target()),
+            })
+            .collect()
+    }
+
+    pub(crate) fn standing(&self, gaps: &Gaps, now: Moment) -> Standing {
+        let budget = self.budget(gaps, now);
+        let policy = self.objective.policy();
+        let level = &policy.levels()[self.position.place];
+        Standing {
+            name: self.objective.name().clone(),
+            level: level.name().into(),
+            release: level.release(),
+            exempt: policy.exceptions().to_vec(),
+            remaining: budget.remaining(),
+            paging: self.is_paging(),
+            has_data: !budget.counts().is_empty(),
+            coverage: budget.coverage().ratio(),
+        }
+    }
+}
+
+/// What a forecast takes for the present: the window of the fastest page.
+const RECENT: Duration = Duration::from_secs(3600);
+
+fn burn(view: &View<'_>, window: Duration) -> WindowBurn {
+    let (counts, coverage) = view.window(window);
+    WindowBurn { window, burn: Burn::of(counts, view.target), coverage }
+}
+
+fn ago(since: i64, now: Moment) -> Duration {
+    Duration::from_secs(crate::ring::seconds(since, now.steady))
+}
