@@ -45,8 +45,11 @@ pub enum ClockChange {
     SteppedForward(Duration),
     /// The wall clock was set back. Windows are as they were; calendars follow.
     SteppedBack(Duration),
-    /// Nobody counted for so long: the machine slept, or the process was held up.
-    Missed(Duration),
+    /// The machine slept, by the clock since boot: nobody counted.
+    Slept(Duration),
+    /// The ticker was held up for so long. What was recorded meanwhile is in the newest second;
+    /// if nothing was, nobody is taken to have counted.
+    Late(Duration),
 }
 
 /// Keeps the steady timeline.
@@ -85,7 +88,7 @@ impl Anchor {
     }
 
     /// Moves on to a new reading.
-    pub(crate) fn advance(&mut self, clocks: Clocks) -> (Moment, Option<ClockChange>) {
+    pub(crate) fn advance(&mut self, clocks: Clocks) -> Advance {
         let ran = clocks.monotonic.saturating_duration_since(self.last.monotonic);
         let slept = match (clocks.boot, self.last.boot) {
             (Some(now), Some(before)) => now.saturating_sub(before).saturating_sub(ran),
@@ -93,26 +96,44 @@ impl Anchor {
         };
         let slept = if slept > JITTER { slept } else { Duration::ZERO };
         let passed = ran + slept;
-        let wall = difference(clocks.wall, self.last.wall);
-        self.drift += wall - nanos(passed);
+        self.drift += difference(clocks.wall, self.last.wall) - nanos(passed);
         self.last = clocks;
         self.steady = self.steady.saturating_add(passed);
+        Advance { now: self.moment(), slept, late: ran > STALL, passed, step: self.step() }
+    }
 
-        let step = self.drift;
-        let change = if step.unsigned_abs() > JITTER.as_nanos() {
-            self.drift = 0;
-            let by = Duration::from_nanos(crate::burn::saturate(step.unsigned_abs()));
-            Some(if step > 0 {
-                ClockChange::SteppedForward(by)
-            } else {
-                ClockChange::SteppedBack(by)
-            })
-        } else {
+    fn step(&mut self) -> Option<ClockChange> {
+        let by = Duration::from_nanos(crate::burn::saturate(self.drift.unsigned_abs()));
+        if by <= JITTER {
             // What NTP slews is no step, however much of it comes together.
             self.drift -= self.drift / 8;
-            (passed > STALL).then_some(ClockChange::Missed(passed))
-        };
-        (self.moment(), change)
+            return None;
+        }
+        let forward = self.drift > 0;
+        self.drift = 0;
+        Some(if forward { ClockChange::SteppedForward(by) } else { ClockChange::SteppedBack(by) })
+    }
+}
+
+/// What a reading says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Advance {
+    pub(crate) now: Moment,
+    /// How long the machine slept.
+    pub(crate) slept: Duration,
+    /// How long it is since the last reading, and whether that is too long.
+    pub(crate) passed: Duration,
+    pub(crate) late: bool,
+    /// What the wall clock did beside that.
+    pub(crate) step: Option<ClockChange>,
+}
+
+impl Advance {
+    /// What the clocks did beyond going on.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = ClockChange> + use<> {
+        let slept = (!self.slept.is_zero()).then_some(ClockChange::Slept(self.slept));
+        let late = self.late.then_some(ClockChange::Late(self.passed));
+        slept.into_iter().chain(late).chain(self.step)
     }
 }
 
@@ -121,7 +142,7 @@ const JITTER: Duration = Duration::from_secs(1);
 
 /// A ticker that was held up for longer has missed something: 60 s is ten times what the finest
 /// window can be off by, and more than any busy runtime takes.
-pub(crate) const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(60);
 
 fn nanos(duration: Duration) -> i128 {
     i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX)
@@ -154,14 +175,14 @@ mod tests {
             wall: start.wall + HOURS + SECOND,
             ..start
         };
-        let (moment, change) = anchor.advance(stepped);
+        let Advance { now: moment, step, .. } = anchor.advance(stepped);
 
         assert_eq!(moment.steady, before.steady + 1);
         assert_eq!(moment.wall, before.wall + 7201);
-        assert_eq!(change, Some(ClockChange::SteppedForward(HOURS)));
+        assert_eq!(step, Some(ClockChange::SteppedForward(HOURS)));
         let on =
             Clocks { monotonic: stepped.monotonic + SECOND, wall: stepped.wall + SECOND, ..start };
-        assert_eq!(anchor.advance(on).1, None, "told once");
+        assert_eq!(anchor.advance(on).changes().next(), None, "told once");
     }
 
     #[test]
@@ -175,11 +196,11 @@ mod tests {
             wall: start.wall - HOURS + SECOND,
             ..start
         };
-        let (moment, change) = anchor.advance(back);
+        let Advance { now: moment, step, .. } = anchor.advance(back);
 
         assert_eq!(moment.steady, before.steady + 1);
         assert_eq!(moment.wall, before.wall - 7199);
-        assert_eq!(change, Some(ClockChange::SteppedBack(HOURS)));
+        assert_eq!(step, Some(ClockChange::SteppedBack(HOURS)));
     }
 
     #[test]
@@ -194,21 +215,21 @@ mod tests {
             wall: start.wall + HOURS + SECOND,
             boot: Some(HOURS + SECOND + SECOND),
         };
-        let (moment, change) = anchor.advance(awake);
+        let advance = anchor.advance(awake);
 
-        assert_eq!(moment.steady, before.steady + 7201);
-        assert_eq!(change, Some(ClockChange::Missed(HOURS + SECOND)));
+        assert_eq!(advance.now.steady, before.steady + 7201);
+        assert!(advance.changes().eq([ClockChange::Slept(HOURS)]));
     }
 
     #[test]
-    fn a_monotonic_clock_that_runs_on_in_sleep_tells_the_same() {
+    fn a_ticker_that_was_held_up_is_late() {
         let start = clocks();
         let mut anchor = Anchor::new(start);
 
         let awake =
             Clocks { monotonic: start.monotonic + HOURS, wall: start.wall + HOURS, ..start };
 
-        assert_eq!(anchor.advance(awake).1, Some(ClockChange::Missed(HOURS)));
+        assert!(anchor.advance(awake).changes().eq([ClockChange::Late(HOURS)]));
     }
 
     #[test]
@@ -221,7 +242,7 @@ mod tests {
             // 500 parts per million is the most that NTP slews by.
             now.monotonic += SECOND;
             now.wall += SECOND + Duration::from_micros(500);
-            assert_eq!(anchor.advance(now).1, None);
+            assert_eq!(anchor.advance(now).changes().next(), None);
         }
         assert_eq!(anchor.moment().wall - anchor.moment().steady, 50, "the wall is followed");
     }

@@ -256,6 +256,11 @@ mod tests {
                 > u128::from(total) * u128::from(target.error_parts());
             prop_assert_eq!(bad > budget.allowed(), overspent);
             prop_assert!(!overspent || budget.remaining() < Share::ZERO);
+            // What is said to be spent is no less than what is, and by less than a billionth more.
+            let spendable = u128::from(total) * u128::from(target.error_parts());
+            let said = u128::try_from(budget.consumed().parts_per_billion()).unwrap();
+            prop_assert!(said * spendable >= u128::from(bad) * WHOLE * WHOLE);
+            prop_assert!(said * spendable < u128::from(bad) * WHOLE * WHOLE + spendable);
         }
     }
 }

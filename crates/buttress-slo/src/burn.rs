@@ -68,6 +68,15 @@ impl Burn {
         (spendable > 0).then(|| Self(saturate(spent.div_ceil(spendable))))
     }
 
+    /// The burn of what was counted in a window of which only a part was observed, as alerts take
+    /// it: the rest is taken to be free of errors. `None` without events. Rounded up.
+    #[must_use]
+    pub fn observed(counts: Counts, target: Target, coverage: Coverage) -> Option<Self> {
+        let observed = u128::from(coverage.observed_seconds());
+        let burn = u128::from(Self::of(counts, target)?.0);
+        Some(Self(saturate((burn * observed).div_ceil(u128::from(coverage.length_seconds())))))
+    }
+
     /// Whether what was counted spends faster than this, strictly, and without rounding.
     ///
     /// Where only a part of the window was observed, its events count for that part: one failure
@@ -203,6 +212,8 @@ mod tests {
         let lost = |bad| Counts { good: 0, bad };
 
         assert!(page.is_exceeded_by(lost(1), target("99.9"), Coverage::full(HOUR)), "naive");
+        let observed = Burn::observed(lost(1), target("99.9"), seen(9)).unwrap();
+        assert_eq!(observed.to_string(), "2.5");
         assert!(!page.is_exceeded_by(lost(1), target("99.9"), seen(1)));
         assert!(!page.is_exceeded_by(lost(51), target("99.9"), seen(51)));
         assert!(page.is_exceeded_by(lost(52), target("99.9"), seen(52)));

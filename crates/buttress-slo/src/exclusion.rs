@@ -137,6 +137,7 @@ impl Exclusions {
     }
 
     /// What a call counts as once the exclusions are applied.
+    #[inline]
     pub(crate) fn apply(
         &self,
         judgement: Judgement,

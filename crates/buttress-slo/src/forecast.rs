@@ -127,7 +127,9 @@ pub(crate) fn rolling(
     for edge in steps.chain([now]) {
         let after = (edge, excess(edge).unwrap_or(0));
         if after.1 >= 0 && before.1 < 0 {
-            let way = i128::from(after.0 - before.0) * -before.1 / (after.1 - before.1);
+            let way = i128::from(after.0 - before.0).checked_mul(-before.1);
+            // Counts past 2^50 take the start of the hour.
+            let way = way.map_or(0, |way| way / (after.1 - before.1));
             let wait = seconds(start, before.0) + saturate(way.unsigned_abs());
             return Exhaustion::In(Duration::from_secs(wait));
         }
@@ -217,6 +219,18 @@ mod tests {
         assert_eq!(rolling(&history(5), target, MONTH, 0, none), Exhaustion::Unknown);
         let budget = Budget::new(target, Counts::default(), Coverage::of_seconds(1, 2));
         assert_eq!((naive(&budget, None), budget.remaining()), (Exhaustion::Unknown, Share::ONE));
+    }
+
+    #[test]
+    fn no_counts_overflow() {
+        let most = Counts { good: u64::MAX / 2, bad: u64::MAX / 2 };
+        let mut ring = Ring::new(MONTH, 0, Counts::default());
+        ring.advance(3600, most);
+
+        for target in ["99.9999999", "0.0000001%", "50.1"] {
+            let current = Current { counts: most, observed: 3600 };
+            let _ = rolling(&ring, target.parse().unwrap(), MONTH, 0, current);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! let shop = Standing {
 //!     name: "checkout".parse()?,
 //!     level: "freeze".into(),
+//!     place: 3,
 //!     release: Release::Nothing,
 //!     exempt: vec![Change::Security],
 //!     remaining: Share::percent(-3),
@@ -42,6 +43,8 @@ pub struct Standing {
     pub name: Name,
     /// The level of its policy.
     pub level: Box<str>,
+    /// How far down the ladder that is; 0 is the best.
+    pub place: usize,
     /// What may be released on it.
     pub release: Release,
     /// What is released on any level.
@@ -52,7 +55,7 @@ pub struct Standing {
     pub paging: bool,
     /// Whether there were any events to judge by.
     pub has_data: bool,
-    /// How much of the period was observed.
+    /// How much was observed of that part of the period that has passed.
     pub coverage: Ratio,
 }
 
@@ -282,6 +285,7 @@ mod tests {
         Standing {
             name: "up".parse().unwrap(),
             level: "some level".into(),
+            place: 0,
             release,
             exempt: vec![Change::Security, Change::Urgent, Change::Rollback],
             remaining: Share::percent(left),

@@ -75,8 +75,11 @@ impl fmt::Display for Happening {
             Self::Clock(ClockChange::SteppedBack(by)) => {
                 write!(f, "the wall clock was set back by {by:?}; windows are as they were")
             }
-            Self::Clock(ClockChange::Missed(time)) => {
-                write!(f, "nobody counted for {time:?}")
+            Self::Clock(ClockChange::Slept(time)) => {
+                write!(f, "the machine slept for {time:?}: nobody counted")
+            }
+            Self::Clock(ClockChange::Late(time)) => {
+                write!(f, "the ticker was held up: the last tick was {time:?} ago")
             }
         }
     }

@@ -17,6 +17,9 @@ pub struct Numbers {
     pub unit: u64,
     /// What may be bad, what is spent and what is left.
     pub budget: Budget,
+    /// How much was observed of that part of the period that has passed. The coverage of the
+    /// budget is of the whole period; that of a calendar is full only at its end.
+    pub observed: Coverage,
     /// How fast it burns, over each window of its alerts; the shortest first.
     pub burns: Vec<WindowBurn>,
     /// When it will be spent.

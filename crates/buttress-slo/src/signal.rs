@@ -22,7 +22,7 @@ use crate::{
 /// let tracker = Tracker::new("shop".parse()?, [up], clocks)?;
 /// let signal = tracker.signal("up").unwrap();
 ///
-/// assert_eq!(signal.retry_share(), Ratio::ONE);
+/// assert_eq!(signal.retry_share(Burn::times(14)), Ratio::ONE);
 /// assert!(!signal.sheds());
 /// assert!(!signal.allows_chaos(Burn::times(2)), "not before there is traffic to see harm in");
 /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -78,7 +78,7 @@ impl Signal {
     }
 
     /// How fast the budget burns, over the shortest window of its alerts: five minutes, for 30
-    /// days. `None` without traffic.
+    /// days. What was not observed of it is taken to be free of errors. `None` without traffic.
     #[must_use]
     pub fn burn(&self) -> Option<Burn> {
         let burn = self.burn.load(Ordering::Relaxed);
@@ -92,13 +92,15 @@ impl Signal {
     }
 
     /// The share of its retry budget that a retry layer had better keep to: all of it while the
-    /// budget burns no faster than it lasts, and so many times less as it burns faster. Retries
-    /// are load on top of a service that fails already.
+    /// budget burns no faster than `limit`, and so many times less as it burns faster. A few
+    /// failures are what retries are for; retries of many are load on top of a service that
+    /// fails already. The factor of the fastest page, 14.4, is a good limit.
     #[must_use]
-    pub fn retry_share(&self) -> Ratio {
-        let burn = u128::from(self.burn().unwrap_or(Burn::ONE).max(Burn::ONE).as_millionths());
-        let parts = 1_000_000_000 * u128::from(Burn::ONE.as_millionths()) / burn;
-        u32::try_from(parts).ok().and_then(Ratio::per_billion).unwrap_or(Ratio::ONE)
+    pub fn retry_share(&self, limit: Burn) -> Ratio {
+        let burn = self.burn().unwrap_or(limit).max(limit).as_millionths();
+        let parts = (u128::from(limit.as_millionths()) * 1_000_000_000).checked_div(burn.into());
+        let parts = parts.and_then(|parts| u32::try_from(parts).ok());
+        parts.and_then(Ratio::per_billion).unwrap_or(Ratio::ONE)
     }
 
     /// Whether traffic that can be done without had better go: a page fires, or the policy
@@ -129,13 +131,18 @@ mod tests {
 
     #[test]
     fn retries_shrink_as_the_budget_burns() {
-        let share = |burn| signal(Release::Normally, burn, false).retry_share().to_string();
+        let share = |burn| {
+            let signal = signal(Release::Normally, burn, false);
+            signal.retry_share(Burn::times(10)).to_string()
+        };
 
         assert_eq!(share(None), "1");
         assert_eq!(share(Some(Burn::millionths(0))), "1");
-        assert_eq!(share(Some(Burn::ONE)), "1");
-        assert_eq!(share(Some(Burn::times(4))), "0.25");
-        assert_eq!(share(Some(Burn::times(1_000))), "0.001");
+        assert_eq!(share(Some(Burn::times(10))), "1");
+        assert_eq!(share(Some(Burn::times(40))), "0.25");
+        assert_eq!(share(Some(Burn::times(1_000))), "0.01");
+        let never = signal(Release::Normally, Some(Burn::ONE), false);
+        assert_eq!(never.retry_share(Burn::millionths(0)), Ratio::ZERO);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    AlertStatus, Budget, Burn, Counts, Coverage, Forecast, Happening, Moment, Numbers, Objective,
-    Period, Recorder, Rule, Severity, Share, Signal, WindowBurn, WindowCounts,
+    AlertState, AlertStatus, Budget, Burn, Counts, Coverage, Forecast, Happening, Moment, Numbers,
+    Objective, Period, Recorder, Rule, Severity, Share, Signal, WindowBurn, WindowCounts,
     alert::{Alert, View},
     coverage::Gaps,
     forecast::{self, Current},
@@ -73,6 +73,11 @@ impl Track {
         self.renew(now, happened);
         self.look(now, gaps, happened);
         self.publish(gaps, now);
+    }
+
+    /// Whether anything was recorded since the last tick.
+    pub(crate) fn has_news(&self) -> bool {
+        self.recorder.counts() != self.events
     }
 
     /// Forgets all that was counted before, as of `steady`.
@@ -160,8 +165,8 @@ impl Track {
     /// Tells the layers.
     pub(crate) fn publish(&self, gaps: &Gaps, now: Moment) {
         let burn = self.shortest_window().and_then(|window| {
-            let (counts, _) = self.view(gaps, now).window(window);
-            Burn::of(counts, self.objective.target())
+            let (counts, coverage) = self.view(gaps, now).window(window);
+            Burn::observed(counts, self.objective.target(), coverage)
         });
         self.signal.set(Reading {
             release: self.objective.policy().levels()[self.position.place].release(),
@@ -177,10 +182,7 @@ impl Track {
     }
 
     pub(crate) fn is_paging(&self) -> bool {
-        let rules = self.objective.alerts().rules().iter().zip(&self.alerts);
-        rules
-            .filter(|(rule, _)| rule.severity() == Severity::Page)
-            .any(|(_, alert)| alert.state.is_firing())
+        self.worst(Severity::Page).is_firing()
     }
 
     pub(crate) fn view<'a>(&'a self, gaps: &'a Gaps, now: Moment) -> View<'a> {
@@ -218,12 +220,24 @@ impl Track {
     }
 
     pub(crate) fn budget(&self, gaps: &Gaps, now: Moment) -> Budget {
-        let period = self.wall_period(now);
-        let ago = crate::ring::seconds(period.start, now.wall);
-        let start = now.steady.saturating_sub_unsigned(ago);
-        let observed = gaps.observed(self.since, start, now.steady);
-        let coverage = Coverage::of_seconds(observed, period.length().as_secs());
+        let length = self.wall_period(now).length().as_secs();
+        let observed = self.elapsed(gaps, now).observed_seconds();
+        let coverage = Coverage::of_seconds(observed, length);
         Budget::new(self.objective.target(), self.counts(now).counts, coverage)
+    }
+
+    /// How much was observed of that part of the period that has passed.
+    fn elapsed(&self, gaps: &Gaps, now: Moment) -> Coverage {
+        let passed = crate::ring::seconds(self.wall_period(now).start, now.wall);
+        let start = now.steady.saturating_sub_unsigned(passed);
+        Coverage::of_seconds(gaps.observed(self.since, start, now.steady), passed)
+    }
+
+    /// The worst state of the rules of one severity.
+    pub(crate) fn worst(&self, severity: Severity) -> AlertState {
+        let rules = self.objective.alerts().rules().iter().zip(&self.alerts);
+        let states = rules.filter(|(rule, _)| rule.severity() == severity);
+        states.map(|(_, alert)| alert.state).max_by_key(|state| state.rank()).unwrap_or_default()
     }
 
     pub(crate) fn numbers(&self, gaps: &Gaps, now: Moment) -> Numbers {
@@ -238,6 +252,7 @@ impl Track {
             counts: self.counts(now),
             unit: self.objective.method().unit(),
             budget: view.budget,
+            observed: self.elapsed(gaps, now),
             burns: windows.into_iter().map(|window| burn(&view, window)).collect(),
             forecast: self.forecast(&view, now),
             quiet_for: self.last_event.map(|at| ago(at, now)),
@@ -283,12 +298,13 @@ impl Track {
         Standing {
             name: self.objective.name().clone(),
             level: level.name().into(),
+            place: self.position.place,
             release: level.release(),
             exempt: policy.exceptions().to_vec(),
             remaining: budget.remaining(),
             paging: self.is_paging(),
             has_data: !budget.counts().is_empty(),
-            coverage: budget.coverage().ratio(),
+            coverage: self.elapsed(gaps, now).ratio(),
         }
     }
 }

@@ -1,8 +1,8 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    AlertStatus, Clocks, Composite, Counts, Happening, Maintenance, Moment, Name, Numbers,
-    Objective, Recorder, Share, Signal, Target, WindowCounts,
+    AlertState, AlertStatus, Clocks, Composite, Counts, Happening, Maintenance, Moment, Name,
+    Numbers, Objective, Recorder, Severity, Share, Signal, Target, WindowCounts,
     anchor::Anchor,
     coverage::{Coverage, Gaps},
     gate::Standing,
@@ -124,12 +124,16 @@ impl Tracker {
     pub fn tick(&mut self, clocks: Clocks) -> Vec<Happening> {
         let mut happened = Vec::new();
         let before = self.now();
-        let (now, change) = self.anchor.advance(clocks);
-        if let Some(change) = change {
+        let advance = self.anchor.advance(clocks);
+        let now = advance.now;
+        for change in advance.changes() {
             self.clock_changes += 1;
             happened.push(Happening::Clock(change));
         }
-        if crate::ring::seconds(before.steady, now.steady) > crate::anchor::STALL.as_secs() {
+        if !advance.slept.is_zero() {
+            self.gaps.add(now.steady.saturating_sub_unsigned(advance.slept.as_secs()), now.steady);
+        } else if advance.late && !self.tracks.iter().any(Track::has_news) {
+            // Whose events were recorded was observed, however late it is read.
             self.gaps.add(before.steady, now.steady);
         }
         let maintenance = self.calendar.is_on(now.wall);
@@ -189,7 +193,7 @@ impl Tracker {
         self.anchor.moment()
     }
 
-    /// How many times the clocks did more than to go on.
+    /// How many times the clocks did more than to go on: steps, sleep, and late ticks.
     #[must_use]
     pub fn clock_changes(&self) -> u64 {
         self.clock_changes
@@ -234,6 +238,12 @@ impl Tracker {
         self.track(objective).map(|track| track.alerts(&self.gaps, self.now()))
     }
 
+    /// The worst state of the rules of one severity, for a gauge: it allocates nothing.
+    #[must_use]
+    pub fn severity(&self, objective: &str, severity: Severity) -> Option<AlertState> {
+        self.track(objective).map(|track| track.worst(severity))
+    }
+
     /// What any window of an objective holds, and how much of it was observed; `None` too for one
     /// that is longer than what is kept.
     #[must_use]
@@ -268,14 +278,15 @@ impl Tracker {
     fn composed(&self, (composite, position): &(Composite, Option<Position>)) -> Option<Standing> {
         let remaining = self.remaining(composite)?;
         let policy = composite.policy();
-        let place = position.as_ref().map(|position| position.place);
-        let level =
-            place.map_or_else(|| policy.level_at(remaining), |place| &policy.levels()[place]);
+        // Before its first tick a composite stands where its edges say.
+        let position = position.unwrap_or_else(|| Position::new(policy, remaining, 0));
+        let level = &policy.levels()[position.place];
         let parts = composite.parts().filter_map(|part| self.track(part.as_str()));
         let parts: Vec<_> = parts.map(|part| part.standing(&self.gaps, self.now())).collect();
         Some(Standing {
             name: composite.name().clone(),
             level: level.name().into(),
+            place: position.place,
             release: level.release(),
             exempt: policy.exceptions().to_vec(),
             remaining,

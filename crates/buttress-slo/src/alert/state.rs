@@ -30,6 +30,16 @@ impl AlertState {
         matches!(self, Self::Firing { .. } | Self::Lost { .. })
     }
 
+    /// How bad it is: what fires is worse than what was lost, for that may be over.
+    pub(crate) const fn rank(self) -> u8 {
+        match self {
+            Self::Quiet => 0,
+            Self::Pending { .. } => 1,
+            Self::Lost { .. } => 2,
+            Self::Firing { .. } => 3,
+        }
+    }
+
     /// The value of a state label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -2,8 +2,8 @@ use buttress_core::{TimeLimit, cells::stripes};
 
 use super::*;
 use crate::{
-    AlertState, Burn, Change, Combine, Exclusion, Exhaustion, Method, Period, Policy, Ratio,
-    Release, Severity, SliceLength, TimeSlices, Window, Zone,
+    Burn, Change, Combine, Exclusion, Exhaustion, Method, Period, Policy, Ratio, Release,
+    SliceLength, TimeSlices, Window, Zone,
     gate::{Ask, Scope, decide},
     testing::{Bench, available},
 };
@@ -41,8 +41,11 @@ fn an_outage_pages_slows_releases_and_is_written_up() {
     assert_eq!(outage[0].to_string(), "up: page page-fast is firing, was quiet");
     assert!(matches!(&outage[1], Happening::Level { to, .. } if &**to == "slow"), "{outage:?}");
     assert_eq!(outage.len(), 2);
+    let severity = |severity| bench.tracker.severity("up", severity).unwrap().as_str();
+    assert_eq!((severity(Severity::Page), severity(Severity::Ticket)), ("firing", "quiet"));
     assert!(signal.is_paging() && signal.sheds() && !signal.allows_chaos(Burn::times(1_000)));
-    assert!(signal.retry_share() < Ratio::percent(1), "{}", signal.retry_share());
+    // 52 s of 300 are bad: a burn of 173.34 over five minutes.
+    assert_eq!(signal.retry_share(Burn::times(10)).to_string(), "0.057692307");
     let standings = bench.tracker.standings();
     let decision = decide(&standings, &Ask::new(Change::Feature, Scope::Instance));
     assert!(decision.to_string().contains("a page fires"), "{decision}");
@@ -152,7 +155,24 @@ fn sleep_empties_the_short_windows_and_is_not_observed() {
     let (_, coverage) = bench.tracker.window("up", Duration::from_secs(3600)).unwrap();
     assert_eq!(coverage.observed_seconds(), 0);
     let seen = bench.tracker.numbers("up").unwrap().budget.coverage().observed_seconds();
-    assert_eq!(seen, 600);
+    assert_eq!(seen, 601, "and the second after it");
+}
+
+#[test]
+fn a_late_tick_that_brings_events_is_no_gap() {
+    // Whoever ticks only when a page is read still spends what is spent.
+    let mut bench = Bench::new([available("up", "99.9")]);
+
+    let happened = bench.run("up", 6, 600, bad(600));
+
+    assert_eq!(happened[0].to_string(), "the ticker was held up: the last tick was 600s ago");
+    let budget = bench.tracker.numbers("up").unwrap().budget;
+    assert_eq!(budget.coverage().observed_seconds(), 3_600);
+    assert_eq!(budget.consumed().to_string(), "138.889%", "an hour of 43 min 12 s");
+
+    bench.after(600);
+    let budget = bench.tracker.numbers("up").unwrap().budget;
+    assert_eq!(budget.coverage().observed_seconds(), 3_600, "one that brings none is");
 }
 
 #[test]
@@ -183,6 +203,7 @@ fn a_month_begins_with_a_full_budget_at_local_midnight() {
     );
     assert_eq!(at_once.budget.remaining(), Share::ONE);
     let february = bench.tracker.numbers("up").unwrap();
+    assert!(february.observed.is_full() && february.budget.coverage().observed_seconds() == 38);
     assert_eq!(february.budget.counts(), Counts { good: 90 * 38, bad: 10 * 38 });
 
     // A wall clock that is set back goes back to January, and what was counted stays there.
