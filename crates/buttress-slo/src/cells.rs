@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn many_threads_and_a_ticker_lose_nothing() {
-        // slo.md 10, scenario 56.
-        let cells = Cells::new();
+        // slo.md 10, scenario 56. One stripe, so that all of them meet.
+        let cells = Cells::with_stripes(1);
 
         thread::scope(|scope| {
             for _ in 0..8 {

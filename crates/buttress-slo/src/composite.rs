@@ -107,7 +107,7 @@ mod tests {
             combine,
             ["a", "b"].map(|name| name.parse().unwrap()),
         )
-        .weighing("b".parse().unwrap(), 2);
+        .weighing("b".parse().unwrap(), 3);
         composite
             .remaining(|name| Some(Share::percent(if name.as_str() == "a" { 50 } else { -10 })))
     }
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn all_have_to_burn_or_weigh() {
         assert_eq!(left(Combine::All), Some(Share::percent(50)));
-        assert_eq!(left(Combine::Weighted), Some(Share::percent(10)), "(50 - 2 * 10) / 3");
+        assert_eq!(left(Combine::Weighted), Some(Share::percent(5)), "(50 - 3 * 10) / 4");
     }
 
     #[test]

@@ -92,7 +92,9 @@ const PLAIN: usize = 9;
 /// What does not count, beyond what the judge excluded already.
 ///
 /// By default health checks do not, and everything else is as judged: 4xx excluded, refusals of
-/// ours as their status says. Maintenance is the tracker's.
+/// ours as their status says. Maintenance is the tracker's. Health checks are `/health`,
+/// `/health/*`, `/healthz`, `/livez`, `/readyz`, `/live`, `/ready`, `/ping` and gRPC's
+/// `/grpc.health.v1.Health/*`, unless said otherwise.
 ///
 /// ```
 /// use buttress_core::{Kind, Verdict};

@@ -83,6 +83,9 @@ impl SliceLength {
 }
 
 /// When a slice is good.
+///
+/// A slice is judged at the first tick after its end: a ticker that comes late finds what came in
+/// several of them in the oldest, and the others missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeSlices {
     length: SliceLength,

@@ -147,7 +147,7 @@ impl Rule {
     }
 
     /// Clears only once the burn is no faster than this, which had better be less than what it
-    /// fires at.
+    /// fires at. For rules on burn; others clear where they fire.
     #[must_use]
     pub const fn clear_at(mut self, burn: Burn) -> Self {
         self.clear_at = Some(burn);

@@ -286,7 +286,73 @@ fn format_one_is_read_for_good() {
     assert_eq!(checksum(&bytes[..bytes.len() - 4]), 0xDCCC_173B, "{bytes:?}");
 }
 
+/// What a process does: count for some seconds, or not be there for some.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Counts { seconds: u64, good: u64, bad: u64 },
+    Away { seconds: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let counts = (1..200_u64, 0..20_u64, 0..5_u64).prop_map(|(seconds, good, bad)| Step::Counts {
+        seconds,
+        good,
+        bad,
+    });
+    let away = (2..20_000_u64).prop_map(|seconds| Step::Away { seconds });
+    prop::collection::vec(prop_oneof![2 => counts, 1 => away], 1..12)
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A process that is restarted and one that sleeps know the same afterwards.
+    #[test]
+    fn a_restart_is_no_worse_than_sleep(steps in steps()) {
+        let objectives = || vec![
+            available("up", "99.9"),
+            available("week", "95").over(Window::SEVEN_DAYS),
+            available("month", "99").over(Window::month("Asia/Kathmandu".parse().unwrap())),
+            available("now", "99").over(Window::sliding(TimeLimit::from_secs(300))),
+        ];
+        let names = ["up", "week", "month", "now"];
+        let boot = Some(Duration::ZERO);
+        let mut sleeper = Bench::at(crate::Clocks { boot, ..clocks() }, objectives());
+        let mut restarted = Bench::at(sleeper.clocks, objectives());
+        for step in steps {
+            match step {
+                Step::Counts { seconds, good, bad } => for _ in 0..seconds {
+                    for bench in [&sleeper, &restarted] {
+                        for name in names {
+                            bench.tracker.recorder(name).unwrap().add(Counts { good, bad });
+                        }
+                    }
+                    sleeper.after(1);
+                    restarted.after(1);
+                },
+                Step::Away { seconds } => {
+                    let away = Duration::from_secs(seconds);
+                    sleeper.clocks.wall += away;
+                    sleeper.clocks.boot = sleeper.clocks.boot.map(|boot| boot + away);
+                    sleeper.tracker.tick(sleeper.clocks);
+
+                    let bytes = snapshot(&restarted);
+                    restarted = Bench::at(sleeper.clocks, objectives());
+                    restore(&mut restarted, &bytes);
+                    restarted.tracker.tick(restarted.clocks);
+                }
+            }
+            for name in names {
+                let of = |bench: &Bench| {
+                    let tracker = &bench.tracker;
+                    (tracker.numbers(name), tracker.alerts(name), tracker.history(name))
+                };
+                prop_assert_eq!(of(&sleeper), of(&restarted));
+            }
+            prop_assert_eq!(sleeper.tracker.standings(), restarted.tracker.standings());
+        }
+    }
+
     /// `cargo xtask soak` runs this one longer, with `PROPTEST_CASES`.
     #[test]
     fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -75,13 +75,8 @@ impl<'a> Reader<'a> {
         self.signed().filter(|time| time.unsigned_abs() <= FARTHEST)
     }
 
-    /// A number of things of which each takes a byte at the least.
-    pub(super) fn length(&mut self) -> Option<usize> {
-        usize::try_from(self.number()?).ok().filter(|length| *length <= self.0.len())
-    }
-
     pub(super) fn text(&mut self) -> Option<String> {
-        let length = self.length()?;
+        let length = usize::try_from(self.number()?).ok()?;
         String::from_utf8(self.bytes(length)?.to_vec()).ok()
     }
 
@@ -89,9 +84,10 @@ impl<'a> Reader<'a> {
         Some(Counts { good: self.number()?, bad: self.number()? })
     }
 
-    /// Reads so many things as the next number says.
+    /// Reads so many things as the next number says. The number is not believed: room is made as
+    /// they are found.
     pub(super) fn list<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let length = self.length()?;
+        let length = self.number()?;
         (0..length).map(|_| read(self)).collect()
     }
 }

@@ -347,6 +347,15 @@ fn a_window_of_five_minutes_pages_when_its_quantile_is_over() {
 }
 
 #[test]
+fn it_can_be_shared_behind_a_lock() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+
+    let bench = Bench::new([available("up", "99")]);
+    is_shared(&bench.tracker);
+    is_shared(&bench.tracker.recorder("up"));
+}
+
+#[test]
 fn two_objectives_of_one_name_are_refused() {
     let two = [available("up", "99"), available("up", "99.9")];
     let error = Tracker::new("shop".parse().unwrap(), two, crate::testing::clocks()).unwrap_err();
