@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::burn::saturate;
+
 /// One reading of the clocks, for a tick.
 ///
 /// The shell reads them and the tracker decides. `monotonic` is tokio's clock, so that a test
@@ -103,7 +105,7 @@ impl Anchor {
     }
 
     fn step(&mut self) -> Option<ClockChange> {
-        let by = Duration::from_nanos(crate::burn::saturate(self.drift.unsigned_abs()));
+        let by = Duration::from_nanos(saturate(self.drift.unsigned_abs()));
         if by <= JITTER {
             // What NTP slews is no step, however much of it comes together.
             self.drift -= self.drift / 8;

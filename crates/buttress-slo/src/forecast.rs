@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use crate::{
     Budget, Burn, Counts, Target,
     burn::saturate,
-    ring::{Ring, seconds},
+    ring::{Ring, Tier, seconds},
     window::short,
 };
 
@@ -117,7 +117,7 @@ pub(crate) fn rolling(
         Some(bad * 1_000_000_000 - total * i128::from(target.error_parts()))
     };
 
-    let step = ring.tiers().last().map_or(1, crate::ring::Tier::step);
+    let step = ring.tiers().last().map_or(1, Tier::step);
     let first = (start.div_euclid(step) + 1) * step;
     let steps = (0..).map(|number| first + number * step).take_while(|edge| *edge < now);
     let mut before = (start, excess(start).unwrap_or(0));

@@ -19,8 +19,8 @@ pub enum Happening {
         /// How it stands.
         to: AlertState,
     },
-    /// A page cleared, and what it was about has spent so much of the budget that the policy
-    /// wants it written up.
+    /// The last page of an incident cleared, and from shortly before the first until now so much
+    /// of the budget was spent that the policy wants it written up.
     PostmortemDue {
         /// Of which objective.
         objective: Name,

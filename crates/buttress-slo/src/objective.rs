@@ -152,7 +152,8 @@ impl Objective {
     }
 
     /// What its counts mean, whatever its target: counts of one meaning are kept through a
-    /// restart, and those of another are not.
+    /// restart, and those of another are not. A hash of the words that people read, which a test
+    /// holds fast.
     pub(crate) fn meaning(&self) -> u64 {
         let words = format!("{}\n{}\n{}", self.sli, self.method, self.routes);
         // FNV-1a, 64 bits.

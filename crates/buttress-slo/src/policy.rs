@@ -27,7 +27,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::Share;
+use crate::{Share, ring::seconds};
 
 /// A ladder of levels. See the [module docs](self) for an example.
 #[derive(Clone, Debug, PartialEq)]
@@ -359,7 +359,7 @@ impl Position {
         let best = if paged { policy.place_paged() } else { 0 };
         let fallen = policy.place_at(remaining).max(best);
         let risen = policy.place_at(remaining.minus(policy.hysteresis)).max(best);
-        let waited = crate::ring::seconds(self.since, now) >= policy.dwell.as_secs();
+        let waited = seconds(self.since, now) >= policy.dwell.as_secs();
         if fallen > before {
             self.place = fallen;
         } else if risen < before && waited {

@@ -2,6 +2,8 @@ use std::{error::Error, fmt, str::FromStr, time::Duration};
 
 use buttress_core::{ParseRatioError, Ratio};
 
+use crate::burn::saturate;
+
 /// The share of events that has to be good: more than nothing, and less than all.
 ///
 /// Read from a decimal, exactly: 99.9 % is 999,000,000 parts per billion, where a binary float
@@ -39,8 +41,8 @@ impl Target {
     #[must_use]
     pub fn error_time(self, period: Duration) -> Duration {
         let nanos = period.as_nanos() * u128::from(self.error_parts()) / 1_000_000_000;
-        Duration::from_secs(crate::burn::saturate(nanos / 1_000_000_000))
-            + Duration::from_nanos(crate::burn::saturate(nanos % 1_000_000_000))
+        Duration::from_secs(saturate(nanos / 1_000_000_000))
+            + Duration::from_nanos(saturate(nanos % 1_000_000_000))
     }
 
     /// [`Target::error_ratio`] in parts per billion. Never 0.

@@ -8,7 +8,7 @@ use crate::{
     forecast::{self, Current},
     gate::Standing,
     policy::Position,
-    ring::Ring,
+    ring::{Ring, seconds},
     signal::Reading,
     slices::Slicer,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Track {
     pub(crate) period: Option<(Period, Counts)>,
     pub(crate) alerts: Vec<Alert>,
     pub(crate) position: Position,
+    /// Since when some page has fired.
+    pub(crate) incident: Option<i64>,
 }
 
 impl Track {
@@ -49,6 +51,7 @@ impl Track {
             period,
             alerts: vec![Alert::default(); objective.alerts().rules().len()],
             position: Position::new(objective.policy(), Share::ONE, now.steady),
+            incident: None,
             objective,
         };
         track.publish(&Gaps::default(), now);
@@ -104,7 +107,7 @@ impl Track {
             return;
         }
         let period = self.objective.window().period_at(now.wall);
-        let ago = crate::ring::seconds(period.start, now.wall);
+        let ago = seconds(period.start, now.wall);
         let spent = self.ring.window(ago).map_or(self.ring.total(), |window| window.counts);
         self.period = Some((period, self.ring.total().since(spent)));
         let objective = self.objective.name().clone();
@@ -117,49 +120,61 @@ impl Track {
         let view = self.view(gaps, now);
         let plan = self.objective.alerts();
         for (alert, rule) in alerts.iter_mut().zip(plan.rules()) {
-            let Some(from) = alert.step(rule, plan, &view, self.last_event) else { continue };
-            let to = alert.state;
-            let name = || self.objective.name().clone();
-            let (severity, rule_name) = (rule.severity(), rule.name().into());
-            happened.push(Happening::Alert {
-                objective: name(),
-                rule: rule_name,
-                severity,
-                from,
-                to,
-            });
-            let spent = from.since().filter(|_| from.is_firing() && !to.is_firing());
-            let spent = spent.map(|since| self.spent_in_incident(since, rule, &budget));
-            if let Some(spent) = spent.filter(|_| severity == Severity::Page)
-                && spent > self.objective.policy().postmortem()
-            {
-                happened.push(Happening::PostmortemDue { objective: name(), spent });
+            if let Some(from) = alert.step(rule, plan, &view, self.last_event) {
+                happened.push(Happening::Alert {
+                    objective: self.objective.name().clone(),
+                    rule: rule.name().into(),
+                    severity: rule.severity(),
+                    from,
+                    to: alert.state,
+                });
             }
         }
         self.alerts = alerts;
+        happened.extend(self.end_incident(&budget));
+        happened.extend(self.follow_policy(budget.remaining(), now));
+    }
 
-        let paging = self.is_paging();
-        let policy = self.objective.policy();
-        let Some(from) = self.position.step(policy, budget.remaining(), paging, now.steady) else {
-            return;
-        };
+    /// An incident lasts for as long as any page fires. At its end it may have to be written up.
+    fn end_incident(&mut self, budget: &Budget) -> Option<Happening> {
+        if let Some(since) = self.paging_since() {
+            // Whatever fires later, it began when the first did.
+            self.incident.get_or_insert(since);
+            return None;
+        }
+        let start = self.incident.take()?;
+        // What the first page fired for came before it.
+        let pages = self.objective.alerts().rules().iter();
+        let pages = pages.filter(|rule| rule.severity() == Severity::Page);
+        let lead = pages.filter_map(|rule| rule.windows().last()).max().unwrap_or_default();
+        let start = start.saturating_sub_unsigned(lead.as_secs());
+        let total = budget.counts().total();
+        let bad = self.ring.since(start).map_or(0, |window| window.counts.bad).min(total);
+        let counts = Counts { good: total - bad, bad };
+        let spent = Budget::new(self.objective.target(), counts, budget.coverage()).consumed();
+        let objective = self.objective.name().clone();
+        let much = spent > self.objective.policy().postmortem();
+        much.then_some(Happening::PostmortemDue { objective, spent })
+    }
+
+    /// When the first of the pages that fire did; `None` if none does.
+    pub(crate) fn paging_since(&self) -> Option<i64> {
+        let rules = self.objective.alerts().rules().iter().zip(&self.alerts);
+        let pages = rules
+            .filter(|(rule, alert)| rule.severity() == Severity::Page && alert.state.is_firing());
+        pages.filter_map(|(_, alert)| alert.state.since()).min()
+    }
+
+    fn follow_policy(&mut self, remaining: Share, now: Moment) -> Option<Happening> {
+        let (policy, paging) = (self.objective.policy(), self.is_paging());
+        let from = self.position.step(policy, remaining, paging, now.steady)?;
         let level = |place: usize| policy.levels()[place].name().into();
-        happened.push(Happening::Level {
+        Some(Happening::Level {
             name: self.objective.name().clone(),
             from: level(from),
             to: level(self.position.place),
-            remaining: budget.remaining(),
-        });
-    }
-
-    /// What was spent from shortly before a rule fired until now: what it fired for came before.
-    fn spent_in_incident(&self, since: i64, rule: &Rule, budget: &Budget) -> Share {
-        let lead = rule.windows().last().unwrap_or_default().as_secs();
-        let start = since.saturating_sub_unsigned(lead);
-        let bad = self.ring.since(start).map_or(0, |window| window.counts.bad);
-        let bad = bad.min(budget.counts().total());
-        let counts = Counts { good: budget.counts().total() - bad, bad };
-        Budget::new(self.objective.target(), counts, budget.coverage()).consumed()
+            remaining,
+        })
     }
 
     /// Tells the layers.
@@ -228,7 +243,7 @@ impl Track {
 
     /// How much was observed of that part of the period that has passed.
     fn elapsed(&self, gaps: &Gaps, now: Moment) -> Coverage {
-        let passed = crate::ring::seconds(self.wall_period(now).start, now.wall);
+        let passed = seconds(self.wall_period(now).start, now.wall);
         let start = now.steady.saturating_sub_unsigned(passed);
         Coverage::of_seconds(gaps.observed(self.since, start, now.steady), passed)
     }
@@ -266,7 +281,7 @@ impl Track {
         let target = self.objective.target();
         let naive = forecast::naive(&view.budget, Burn::of(counts, target));
         let rolling = if let Some((period, _)) = self.period {
-            let left = Duration::from_secs(crate::ring::seconds(now.wall, period.end));
+            let left = Duration::from_secs(seconds(now.wall, period.end));
             forecast::before_renewal(naive, left)
         } else {
             let current = Current { counts, observed: coverage.observed_seconds() };
@@ -318,5 +333,5 @@ fn burn(view: &View<'_>, window: Duration) -> WindowBurn {
 }
 
 fn ago(since: i64, now: Moment) -> Duration {
-    Duration::from_secs(crate::ring::seconds(since, now.steady))
+    Duration::from_secs(seconds(since, now.steady))
 }

@@ -3,7 +3,10 @@ use std::{error::Error, fmt, time::Duration};
 use buttress_core::Ratio;
 
 use super::{Kept, Snapshot};
-use crate::{Name, Target, Tracker, coverage::Gaps, track::Track, window::short};
+use crate::{
+    Moment, Name, Target, Tracker, alert::Alert, coverage::Gaps, policy::Position, ring::seconds,
+    track::Track, window::short,
+};
 
 impl Tracker {
     /// Takes over what a snapshot knows, with the time between as a gap.
@@ -66,7 +69,7 @@ impl Tracker {
 
 impl Track {
     /// Takes over what is kept, as of `until`, and lets the gap pass.
-    fn restore(&mut self, kept: &Kept, until: i64, now: crate::Moment, gaps: &Gaps) {
+    fn restore(&mut self, kept: &Kept, until: i64, now: Moment, gaps: &Gaps) {
         self.restart(until);
         self.ring.adopt(&kept.tiers, until, kept.total);
         self.before = kept.total;
@@ -75,19 +78,19 @@ impl Track {
         self.period = self.period.map(|fresh| kept.period.unwrap_or(fresh));
         for (rule, alert) in self.objective.alerts().rules().iter().zip(&mut self.alerts) {
             let state = kept.alerts.iter().find(|(name, _)| name == rule.name());
-            *alert = state
-                .map_or_else(Default::default, |(_, state)| crate::alert::Alert::restored(*state));
+            *alert = state.map_or_else(Default::default, |(_, state)| Alert::restored(*state));
         }
+        self.incident = self.paging_since();
         let policy = self.objective.policy();
         let (level, since) = &kept.level;
-        if let Some(position) = crate::policy::Position::restored(policy, level, *since) {
+        if let Some(position) = Position::restored(policy, level, *since) {
             self.position = position;
         }
         self.pass_unobserved(now.steady);
         self.publish(gaps, now);
     }
 
-    fn begin_anew(&mut self, now: crate::Moment, gaps: &Gaps) {
+    fn begin_anew(&mut self, now: Moment, gaps: &Gaps) {
         self.restart(now.steady);
         self.since = now.steady;
         self.position.since = now.steady;
@@ -96,7 +99,7 @@ impl Track {
 }
 
 fn between(from: i64, until: i64) -> Duration {
-    Duration::from_secs(crate::ring::seconds(from, until))
+    Duration::from_secs(seconds(from, until))
 }
 
 /// What became of a snapshot.
