@@ -265,6 +265,20 @@ fn a_snapshot_of_another_service_is_refused() {
 }
 
 #[test]
+fn two_processes_on_one_place_are_told_apart() {
+    let bench = Bench::new(up());
+    let by = |instance| bench.tracker.snapshot(InstanceId::new(instance));
+    let first = Tenancy::new(InstanceId::new(1));
+    let second = Tenancy::new(InstanceId::new(2)).after(&by(1));
+
+    assert_eq!(first.check(&by(1)), Ok(()), "its own");
+    assert_eq!(second.check(&by(1)), Ok(()), "what it restored from");
+    let error = first.check(&by(2)).unwrap_err().to_string();
+    assert!(error.contains("two processes"), "{error}");
+    assert!(second.check(&by(3)).is_err());
+}
+
+#[test]
 fn the_meaning_of_counts_is_part_of_the_format() {
     // Whoever changes these words throws away what is kept of such objectives.
     let fast = Sli::Latency { within: TimeLimit::from_millis(300), part: Part::Total };

@@ -277,13 +277,17 @@ fn a_composite_stands_as_the_worst_of_its_parts() {
     bench.run("a", MONTH / 50, 50, Counts::default());
     bench.tracker.recorder("a").unwrap().add(Counts { good: 999_500, bad: 500 });
     bench.tracker.recorder("b").unwrap().add(Counts { good: 998_900, bad: 1_100 });
-    bench.after(1);
+    let happened = bench.after(1);
 
     let standings = bench.tracker.standings();
     let left: Vec<_> = standings.iter().map(|one| one.remaining.to_string()).collect();
 
     assert_eq!(left, ["50%", "-10%", "-10%"]);
     assert_eq!(&*standings[2].level, "freeze");
+    let told = happened.iter().any(|one| {
+        matches!(one, Happening::Level { name, to, .. } if name.as_str() == "both" && &**to == "freeze")
+    });
+    assert!(told, "{happened:?}");
     let twice = bench.tracker.add(available("both", "99"));
     assert_eq!(twice, Err(TrackerError::Duplicate(name("both"))));
     let stray = Composite::new(name("stray"), Combine::Any, [name("c")]);
