@@ -20,7 +20,8 @@ pub struct Call<'a> {
 /// Where the events of one objective are counted.
 ///
 /// Shared by whoever records; the tracker reads it once a tick. Recording a call compares its
-/// route and its timing and adds to one striped atomic: no lock, no allocation, and no clock.
+/// route and its timing and adds to one striped atomic: no lock, no allocation, and no clock. That
+/// took 7.7 ns where the addition alone took 5.3.
 ///
 /// What it counts has started at 0 with the process, which is what a `_total` series needs: a
 /// restored tracker knows of more, and exporting that would be counted twice.

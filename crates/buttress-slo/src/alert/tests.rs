@@ -235,9 +235,11 @@ fn a_quiet_night_pages_by_burn_and_not_by_budget() {
 fn spending_by_share_is_the_same_as_burning_while_traffic_is_even() {
     let bench = Bench::after(MONTH, 10_000, "99.9", AlertPlan::by_budget_spent());
 
-    let watched = watch(&mut bench.clone(), 260, failing(10_000));
-
-    assert_eq!((watched.page[0], watched.slow, watched.ticket[0]), (52, Some(130), 260));
+    for (bad, fast, slow, ticket) in [(10_000, 52, 130, 260), (1_000, 519, 1_297, 2_593)] {
+        let watched = watch(&mut bench.clone(), ticket, failing(bad));
+        assert_eq!((watched.page[0], watched.slow), (fast, Some(slow)), "{bad} of 10,000");
+        assert_eq!(watched.ticket, [ticket]);
+    }
 }
 
 #[test]
