@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use proptest::prelude::ProptestConfig;
+
 use crate::{Clocks, Counts, Happening, Objective, Sli, Tracker};
 
 /// A first reading: midnight, 1 January 2026, UTC.
@@ -74,5 +76,13 @@ impl Bench {
     pub(crate) fn counts(&self, objective: &str, seconds: u64) -> Counts {
         let window = Duration::from_secs(seconds);
         self.tracker.window(objective, window).unwrap().0.counts
+    }
+}
+
+/// So many cases, for a property that is slow to try; or as many as `PROPTEST_CASES` says.
+pub(crate) fn fewer(cases: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(cases),
     }
 }

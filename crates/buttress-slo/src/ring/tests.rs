@@ -92,7 +92,7 @@ fn seconds_of_traffic() -> impl Strategy<Value = Vec<(u8, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(crate::testing::fewer(48))]
 
     /// Against a log of all events: exact where the start falls on a slot, and within the two
     /// bounds that are told where it does not.

@@ -318,7 +318,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::testing::fewer(64))]
 
     /// A process that is restarted and one that sleeps know the same afterwards.
     #[test]
