@@ -7,7 +7,8 @@ use crate::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// The counts that recorders write and the ticker reads: a cache line or two for each stripe.
+/// The counts that recorders write and the ticker reads: a few cache lines for each stripe, with
+/// good and bad in the first.
 ///
 /// One `fetch_add` an event, on a line that a thread has most often to itself; reading adds the
 /// stripes up. An event is in exactly one count, so no reader can see half of one.
@@ -85,9 +86,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stripe_is_one_pair_of_cache_lines() {
-        assert_eq!(Cells::with_stripes(1).bytes(), 128);
-        assert_eq!(Cells::with_stripes(16).bytes(), 2_048);
+    fn a_stripe_is_two_pairs_of_cache_lines() {
+        assert_eq!(Cells::with_stripes(1).bytes(), 256);
+        assert_eq!(Cells::with_stripes(16).bytes(), 4_096);
     }
 
     #[test]

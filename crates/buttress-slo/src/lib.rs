@@ -73,8 +73,8 @@
 //!
 //! # Memory
 //!
-//! An objective of 30 days takes 21,408 bytes of rings and 128 for each stripe of its counts
-//! (2,048 at the most), for as long as it lives and however much is recorded. Of 7 days 12,576, of
+//! An objective of 30 days takes 21,408 bytes of rings and 256 for each stripe of its counts
+//! (4,096 at the most), for as long as it lives and however much is recorded. Of 7 days 12,576, of
 //! 28 days 20,640, of 90 days 44,448, of five minutes 1,184. Recording allocates nothing.
 //!
 //! # Time

@@ -133,7 +133,7 @@ impl Recorder {
         Exclusion::ALL.into_iter().zip(self.cells.excluded())
     }
 
-    /// The bytes that its counts take, whatever it counts: 128 for each stripe, 2,048 at the
+    /// The bytes that its counts take, whatever it counts: 256 for each stripe, 4,096 at the
     /// most.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -41,7 +41,7 @@ pub(crate) fn ci() -> Done {
 
 /// The lock-free pieces against every order in which their threads can run.
 fn loom() -> Done {
-    let loom = ["test", "-p", "buttress-core", "--release", "--lib", "loom"];
+    let loom = ["test", "-p", "buttress-core", "-p", "buttress-slo", "--release", "--lib", "loom"];
     let flags = env::var("RUSTFLAGS").unwrap_or_default() + " --cfg buttress_loom";
     // A folder of its own, or these flags would have all else built anew.
     let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned()) + "/loom";
@@ -52,7 +52,7 @@ fn loom() -> Done {
 
 /// What takes minutes.
 pub(crate) fn soak() -> Done {
-    let properties = ["test", "-p", "buttress-core", "--release", "--lib"];
+    let properties = ["test", "-p", "buttress-core", "-p", "buttress-slo", "--release", "--lib"];
     let mut longer = Command::new(cargo_path());
     run("properties, 200,000 cases each", longer.args(properties).env("PROPTEST_CASES", "200000"))?;
     cargo("what the incumbent does, beside ours", &["bench", "--bench", "incumbent"])?;

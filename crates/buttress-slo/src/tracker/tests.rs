@@ -298,9 +298,9 @@ fn a_composite_stands_as_the_worst_of_its_parts() {
 fn an_objective_takes_the_bytes_that_the_docs_state() {
     let bench = Bench::new([available("up", "99.9")]);
 
-    let cells = 128 * stripes();
+    let cells = 256 * stripes();
     assert_eq!(bench.tracker.bytes("up"), Some(21_408 + cells));
-    assert!(cells <= 2_048);
+    assert!(cells <= 4_096);
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn a_window_of_five_minutes_pages_when_its_quantile_is_over() {
             .iter()
             .any(|one| { matches!(one, Happening::Alert { to: AlertState::Quiet, .. }) })
     );
-    assert_eq!(bench.tracker.bytes("p99"), Some(1_184 + 128 * stripes()));
+    assert_eq!(bench.tracker.bytes("p99"), Some(1_184 + 256 * stripes()));
 }
 
 #[test]
