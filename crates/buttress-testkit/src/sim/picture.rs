@@ -58,13 +58,11 @@ impl fmt::Display for Picture {
             let letters: String = states.iter().map(|state| letter(*state)).collect();
             writeln!(f, "breaker  {letters}  - closed, # open, ? half-open, / recovering")?;
         }
-        write!(f, "         ")?;
-        for number in (0..self.reached.len()).step_by(MARK) {
+        let marks = (0..self.reached.len()).step_by(MARK).map(|number| {
             let at = self.column * u32::try_from(number).unwrap_or(u32::MAX);
-            let width = MARK.min(self.reached.len() - number);
-            write!(f, "{:width$}", format!("|{}s", at.as_secs()))?;
-        }
-        Ok(())
+            format!("{:MARK$}", format!("|{}s", at.as_secs()))
+        });
+        write!(f, "         {}", marks.collect::<String>().trim_end())
     }
 }
 

@@ -181,5 +181,5 @@ fn a_run_without_events_is_a_picture_without_states() {
 
     let picture = bare(&simulation).picture(TimeLimit::from_millis(500)).to_string();
 
-    assert_eq!(picture, "reached  ██████  50 in 500ms at the most\n         |0s   ");
+    assert_eq!(picture, "reached  ██████  50 in 500ms at the most\n         |0s");
 }
