@@ -167,3 +167,24 @@ async fn a_handle_of_one_key_moves_that_one() {
     call(&layer, ("b", Do::Succeed)).await.unwrap();
     assert!(layer.handle().get("unheard of").is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_decides_the_jitter_of_each_key_and_no_two_alike() {
+    let waits = || async {
+        let jittery = OpenFor::fixed(WAIT).jitter(Ratio::percent(50));
+        let settings = in_a_row(1).open_for(jittery).seeded(7);
+        let layer = plain(settings).keyed(first as Key);
+        let handle = layer.handle();
+        let mut waits = Vec::new();
+        for key in ["stock", "price"] {
+            call(&layer, (key, Do::Fail)).await.unwrap_err();
+            waits.push(handle.get(key).unwrap().snapshot().until_probe.unwrap());
+        }
+        waits
+    };
+
+    let (once, again) = (waits().await, waits().await);
+
+    assert_eq!(once, again);
+    assert_ne!(once[0], once[1]);
+}
