@@ -1,6 +1,11 @@
 //! The table, and whether what it says of ours is what it ought to.
 
-use std::{pin::Pin, process::ExitCode, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    process::ExitCode,
+    time::Duration,
+};
 
 use tokio::{runtime::Builder, time::timeout};
 
@@ -59,7 +64,7 @@ pub(crate) fn print(rows: Vec<Row>) -> ExitCode {
     println!("row  {what:<68} {ought:<16} {theirs:<28} buttress");
     let mut wrong = 0;
     for Row { id, what, ought, theirs, ours } in rows {
-        let (theirs, ours) = (theirs(), ours());
+        let (theirs, ours) = (measured(theirs), measured(ours));
         wrong += usize::from(!ours.right);
         println!("{id:<4} {what:<68} {ought:<16} {:<28} {}", marked(&theirs), marked(&ours));
     }
@@ -69,6 +74,11 @@ pub(crate) fn print(rows: Vec<Row>) -> ExitCode {
     }
     println!("\nOf ours {wrong} are not what they ought to be.");
     ExitCode::FAILURE
+}
+
+/// A scenario that goes wrong half-way is wrong, and stops nothing else: theirs least of all.
+fn measured(scenario: Scenario) -> Figure {
+    catch_unwind(AssertUnwindSafe(scenario)).unwrap_or_else(|_| Figure::new(&"went wrong", false))
 }
 
 fn marked(figure: &Figure) -> String {
