@@ -40,7 +40,8 @@ impl Settings {
     ///
     /// Five is past what a restart of one replica behind a balancer causes and short of what a
     /// caller endures; a minute is what most things take to come back. It does not see a service
-    /// that fails half of its calls: [`Settings::rate`] does.
+    /// that fails half of its calls reliably, and of one that fails a few all day it makes an
+    /// outage by chance: [`Settings::rate`] does neither.
     ///
     /// # Panics
     ///
