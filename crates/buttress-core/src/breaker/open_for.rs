@@ -62,7 +62,8 @@ impl OpenFor {
     }
 
     /// As long as a function of the opening says. It is called while the breaker moves, and must
-    /// not ask the breaker itself, which would wait for the answer.
+    /// not ask the breaker itself, which would wait for the answer. Should it panic, the breaker
+    /// opens for as long as it says of a first opening; that it is asked for when it is set.
     pub fn computed(wait: impl Fn(&Opening) -> TimeLimit + Send + Sync + 'static) -> Self {
         Self::of(Base::Computed(Arc::new(wait)))
     }

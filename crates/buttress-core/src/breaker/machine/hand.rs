@@ -90,10 +90,12 @@ impl Machine {
         moves: &mut Moves,
     ) -> Arc<Rules> {
         let now = self.nanos(now);
+        // Without the lock: it may be a function of the user's own.
+        let least = settings.open_for.least();
         let mut inner = self.lock();
         // What has happened by now has happened under the settings of then.
         self.catch_up(&mut inner, rules, now, moves);
-        inner.least = settings.open_for.least();
+        inner.least = least;
         inner.settings = settings.clone();
         Arc::new(rules.changed(settings, &self.cells, now))
     }

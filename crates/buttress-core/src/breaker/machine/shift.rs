@@ -1,6 +1,9 @@
 //! How a breaker goes from one state to another.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use super::{Inner, Machine, Move, Moves, nanos};
 use crate::{
@@ -66,7 +69,11 @@ impl Machine {
                 }
             };
         }
-        let wait = inner.settings.open_for.wait(&opening, self.random.draw());
+        // Half-way through a move: what a function of the user's own panics with stays here, or
+        // the probes would be over and the breaker half-open for good. The hook has reported it.
+        let draw = self.random.draw();
+        let wait = || inner.settings.open_for.wait(&opening, draw);
+        let wait = catch_unwind(AssertUnwindSafe(wait)).unwrap_or(inner.least);
         self.until.store(at.saturating_add(nanos(wait)), Ordering::Release);
         inner.probed = matches!(why, Why::ProbesFailed(_) | Why::OutOfTime(_));
         self.go(inner, Phase::Open, why, moves);

@@ -250,3 +250,39 @@ async fn a_refused_call_needs_no_runtime_to_be_dropped() {
     assert_eq!(refusal(&error).unwrap().retry_after(), None);
     assert_eq!(layer.handle().snapshot().refused, 2);
 }
+
+/// One that ends at the third opening, as a table does that is too short.
+fn two_waits() -> BreakerLayer<Plain> {
+    let waits = [WAIT, WAIT];
+    let open_for = OpenFor::computed(move |opening| waits[opening.number.get() as usize - 1]);
+    plain(Settings::consecutive(1).open_for(open_for))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_of_the_wait_that_panics_leaves_no_breaker_half_open_for_ever() {
+    let layer = two_waits();
+    let handle = layer.handle();
+
+    for opening in 1..=5 {
+        layer.layer(Scripted::default()).oneshot(Do::Fail).await.unwrap_err();
+        assert_eq!((handle.state(), handle.snapshot().openings), (State::Open, opening));
+        advance(WAIT.get()).await;
+    }
+
+    layer.layer(Scripted::default()).oneshot(Do::Succeed).await.unwrap();
+    assert_eq!(handle.state(), State::Closed);
+}
+
+/// A second panic while one unwinds would abort the process.
+#[tokio::test(start_paused = true)]
+async fn a_function_of_the_wait_that_panics_while_a_call_does_aborts_nothing() {
+    let layer = two_waits();
+
+    for _ in 0..3 {
+        let panicked = tokio::spawn(layer.layer(Scripted::default()).oneshot(Do::Panic)).await;
+        assert!(panicked.is_err_and(|error| error.is_panic()));
+        advance(WAIT.get()).await;
+    }
+
+    assert_eq!(layer.handle().state(), State::Open);
+}
