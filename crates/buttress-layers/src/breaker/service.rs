@@ -5,7 +5,7 @@ use std::{
 
 use buttress_core::{
     Auto, Case, End, Judge, Reject, Remaining, Side,
-    breaker::Moves,
+    breaker::{Moves, Outcome},
     clock::{self, Due, Entered},
     guarded,
 };
@@ -90,13 +90,21 @@ where
         let ticket = match circuit.admit(&mut moves) {
             Ok(ticket) => ticket,
             Err(rejection) => {
-                let kept = self.exchange.context(&request);
                 circuit.tell(&moves);
+                let kept = self.exchange.context(&request);
                 return ResponseFuture::refused(rejection, kept, self.exchange.clone());
             }
         };
-        let facts = self.exchange.facts(&request);
-        let remaining = self.exchange.deadline(&request, facts, None);
+        let look = || {
+            let facts = self.exchange.facts(&request);
+            let remaining = self.exchange.deadline(&request, facts, None);
+            (self.exchange.open(&request, facts, Side::Client), remaining)
+        };
+        // It is admitted by now: a panic of its classifier is one of the call.
+        let (case, remaining) = guarded(look, || {
+            circuit.tell(&moves);
+            circuit.settle(ticket, Outcome::Failure.into(), read());
+        });
         // The clock is read for those who look at it: most calls are over before anybody asks.
         let timed = X::Case::TIMED
             || circuit.slower_than().is_some()
@@ -113,7 +121,6 @@ where
         };
         let due = Due { head: theirs, end: theirs }.sooner(clock::due());
 
-        let case = self.exchange.open(&request, facts, Side::Client);
         let mut permit = Permit::new(case, circuit, ticket, started, due);
         permit.tell(&moves);
         if mem::take(&mut self.ready) {

@@ -1,6 +1,9 @@
 //! What a call's end means.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use buttress_core::{
     End, Facts, Judgement, Raise, Timing, Verdict,
@@ -282,14 +285,17 @@ async fn a_caller_that_gives_up_at_its_own_deadline_counts_as_a_failure() {
     assert_eq!((totals.cancelled, totals.failures), (1, 1));
 }
 
-/// Good is what was answered within 100 ms; panics at the end of a 500.
+/// Good is what was answered within 100 ms; panics at the end of a 500, and at the request for
+/// one path.
 #[derive(Clone)]
 struct Prompt;
 
 impl Classify for Prompt {
     type Note = ();
 
-    fn begin(&self, _: RequestHead<'_>) {}
+    fn begin(&self, request: RequestHead<'_>) {
+        assert!(request.path != "/begin", "a classifier that panics");
+    }
 
     fn head(&self, (): &mut (), facts: Facts, response: ResponseHead<'_>) -> Option<Judgement> {
         StatusRules::DEFAULT.head(facts, response)
@@ -332,4 +338,28 @@ async fn a_classifier_of_ones_own_sees_the_time_and_may_panic() {
 
     assert!(broken.is_err_and(|error| error.is_panic()));
     assert_eq!((handle.totals().successes, handle.totals().failures), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_at_the_request_of_a_probe_fails_it_and_what_moved_is_told() {
+    let layer = BreakerLayer::new("b", in_a_row(1)).judge(Prompt).on_reject(Raise);
+    let (handle, heard) = (layer.handle(), Arc::new(Heard::default()));
+    handle.open_for(WAIT);
+    handle.observe(Arc::clone(&heard) as _);
+    advance(WAIT.get()).await;
+    let mut service =
+        layer.layer(service_fn(|_: Request<()>| pending::<Result<Response<Boxed>, BoxError>>()));
+
+    let request = Request::get("/begin").body(()).unwrap();
+    let caught = catch_unwind(AssertUnwindSafe(|| service.call(request)));
+
+    assert!(caught.is_err());
+    assert_eq!((handle.totals().failures, handle.totals().ended()), (1, 1));
+    assert_eq!(
+        heard.take(),
+        [
+            "open -> half_open: the wait is over",
+            "half_open -> open: the probes failed (1 of 1 call failed)",
+        ]
+    );
 }
