@@ -32,12 +32,14 @@ struct Kept {
     shadow: bool,
     /// Those that were closed when last looked at, the least recently used last.
     closed: Entries,
-    /// The others.
+    /// The others: a breaker that has closed again is one of the closed from its next use on.
     moved: Entries,
     /// How many transitions there had been when `moved` was last looked through.
     looked_at: u64,
     /// Pushed out, and still in use.
     leaving: Vec<Shared<Circuit>>,
+    /// At how many of them it is time to look which are done.
+    crowded: usize,
     /// What those counted that are gone.
     gone: Totals,
 }
@@ -55,6 +57,7 @@ impl Registry {
             moved: entries(),
             looked_at: 0,
             leaving: Vec::new(),
+            crowded: FEW,
             gone: Totals::default(),
         };
         Self { common, kept: Mutex::new(kept), told_full: AtomicBool::new(false) }
@@ -90,10 +93,12 @@ impl Registry {
         kept.closed.peek(key).or_else(|| kept.moved.peek(key)).cloned()
     }
 
-    /// All breakers there are, the most recently used first.
+    /// All breakers there are, those that are not closed first, the most recently used of each
+    /// before the others.
     pub(super) fn all(&self) -> Vec<Shared<Circuit>> {
-        let kept = self.lock();
-        kept.moved.iter().chain(kept.closed.iter()).map(|(_, circuit)| circuit.clone()).collect()
+        let mut all: Vec<_> = self.lock().kept().map(|(_, circuit)| circuit.clone()).collect();
+        all.sort_by_key(|circuit| circuit.is_closed());
+        all
     }
 
     /// Lets go of breakers that know nothing: the next call with their key makes one as good.
@@ -101,19 +106,15 @@ impl Registry {
     pub(super) fn sweep(&self) -> Totals {
         let now = read();
         let kept = &mut *self.lock();
-        let mut idle = Vec::new();
-        for (key, circuit) in &kept.closed {
-            if circuit.is_last() && circuit.is_idle(now) {
-                idle.push(Arc::clone(key));
-            }
-        }
+        let idle = kept.kept().filter(|(_, circuit)| circuit.is_last() && circuit.is_idle(now));
+        let idle: Vec<_> = idle.map(|(key, _)| Arc::clone(key)).collect();
         for key in idle {
-            if let Some(circuit) = kept.closed.pop(&key) {
+            if let Some(circuit) = kept.closed.pop(&key).or_else(|| kept.moved.pop(&key)) {
                 kept.retire(circuit);
             }
         }
         kept.forget_unused();
-        let all = kept.closed.iter().chain(kept.moved.iter()).map(|(_, circuit)| circuit);
+        let all = kept.kept().map(|(_, circuit)| circuit);
         all.chain(&kept.leaving).fold(kept.gone, |sum, circuit| add(sum, circuit.totals()))
     }
 
@@ -145,8 +146,7 @@ impl Registry {
     pub(super) fn is_unused(&self) -> bool {
         let kept = &mut *self.lock();
         kept.forget_unused();
-        kept.leaving.is_empty()
-            && kept.closed.iter().chain(kept.moved.iter()).all(|(_, circuit)| circuit.is_last())
+        kept.leaving.is_empty() && kept.kept().all(|(_, circuit)| circuit.is_last())
     }
 
     /// How many breakers stand in each state.
@@ -169,10 +169,24 @@ impl Registry {
 /// As many routes or peers as most services know, in a few megabytes.
 const DEFAULT_CAPACITY: usize = 1024;
 
+/// So many that have been pushed out are looked through in no time.
+const FEW: usize = 64;
+
 impl Kept {
     fn find(&mut self, key: &str) -> Option<&Shared<Circuit>> {
         // Twice, because a borrow that is returned from one branch lasts for both.
-        if self.closed.contains(key) { self.closed.get(key) } else { self.moved.get(key) }
+        if self.closed.contains(key) {
+            return self.closed.get(key);
+        }
+        if !self.moved.peek(key)?.is_closed() {
+            return self.moved.get(key);
+        }
+        let (key, circuit) = self.moved.pop_entry(key)?;
+        Some(self.closed.get_or_insert(key, || circuit))
+    }
+
+    fn kept(&self) -> impl Iterator<Item = (&Arc<str>, &Shared<Circuit>)> {
+        self.moved.iter().chain(self.closed.iter())
     }
 
     fn make(&self, common: &Arc<Common>, key: &Arc<str>) -> Shared<Circuit> {
@@ -189,7 +203,21 @@ impl Kept {
         if self.closed.len() + self.moved.len() < self.capacity {
             return false;
         }
+        // While nothing has moved since they were last looked at, none of them has closed.
         let transitions = common.transitions.load(Ordering::Acquire);
+        if self.looked_at != transitions {
+            self.looked_at = transitions;
+            // Not used since they closed, and so they know nothing: these go first. The last of
+            // them last, which is then the first to go.
+            let closed = self.moved.iter().filter(|(_, circuit)| circuit.is_closed());
+            let closed: Vec<_> = closed.map(|(key, _)| Arc::clone(key)).collect();
+            for key in closed {
+                if let Some((key, circuit)) = self.moved.pop_entry(&key) {
+                    self.closed.put(Arc::clone(&key), circuit);
+                    self.closed.demote(&key);
+                }
+            }
+        }
         while let Some((key, circuit)) = self.closed.pop_lru() {
             if circuit.is_closed() {
                 self.retire(circuit);
@@ -197,19 +225,7 @@ impl Kept {
             }
             self.moved.put(key, circuit);
         }
-        // All were open when last looked at; while nothing has moved since, they still are.
-        if self.looked_at != transitions {
-            self.looked_at = transitions;
-            let closed = self.moved.iter().rev().filter(|(_, circuit)| circuit.is_closed());
-            let closed: Vec<_> = closed.map(|(key, _)| Arc::clone(key)).collect();
-            for key in closed {
-                if let Some(circuit) = self.moved.pop(&key) {
-                    self.closed.put(key, circuit);
-                }
-            }
-        }
-        let oldest = self.closed.pop_lru().or_else(|| self.moved.pop_lru());
-        if let Some((_, circuit)) = oldest {
+        if let Some((_, circuit)) = self.moved.pop_lru() {
             self.retire(circuit);
         }
         true
@@ -217,7 +233,10 @@ impl Kept {
 
     fn retire(&mut self, circuit: Shared<Circuit>) {
         self.leaving.push(circuit);
-        self.forget_unused();
+        // As many new ones as were left the last time: on average a look at two of them each.
+        if self.leaving.len() >= self.crowded {
+            self.forget_unused();
+        }
     }
 
     fn forget_unused(&mut self) {
@@ -229,6 +248,7 @@ impl Kept {
             }
             !last
         });
+        self.crowded = (2 * self.leaving.len()).max(FEW);
     }
 }
 

@@ -188,3 +188,80 @@ async fn a_seed_decides_the_jitter_of_each_key_and_no_two_alike() {
     assert_eq!(once, again);
     assert_ne!(once[0], once[1]);
 }
+
+/// Opens some keys and has them recover, with so much traffic in between that they were looked at
+/// while they were open.
+async fn recovered(layer: &BreakerLayer<Plain, Keyed<Key>>, keys: &[&'static str]) {
+    for key in keys {
+        call(layer, (key, Do::Fail)).await.unwrap_err();
+    }
+    for key in ["x", "y"] {
+        call(layer, (key, Do::Succeed)).await.unwrap();
+    }
+    advance(WAIT.get()).await;
+    for key in keys {
+        call(layer, (key, Do::Succeed)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_have_recovered_make_room_like_any_other() {
+    let layer = keyed(4);
+    recovered(&layer, &["a", "b", "c"]).await;
+    call(&layer, ("b", Do::Succeed)).await.unwrap();
+
+    for key in ["d", "e", "f"] {
+        call(&layer, (key, Do::Succeed)).await.unwrap();
+    }
+
+    assert_eq!(names(&layer.handle()), ["b", "d", "e", "f"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_have_recovered_cost_nothing_once_they_are_idle() {
+    let layer = keyed(3);
+    recovered(&layer, &["a", "b"]).await;
+    let handle = layer.handle();
+
+    let counted = handle.totals();
+
+    assert_eq!((counted.failures, names(&handle)), (2, Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_not_closed_are_listed_first() {
+    let layer = keyed(10);
+
+    call(&layer, ("a", Do::Fail)).await.unwrap_err();
+    call(&layer, ("b", Do::Succeed)).await.unwrap();
+
+    let keys: Vec<_> = layer.handle().keys().iter().map(BreakerHandle::state).collect();
+    assert_eq!(keys, [State::Open, State::Closed]);
+}
+
+/// An observer that uses every handle there is.
+#[derive(Debug)]
+struct Nosy(KeyedBreakerHandle);
+
+impl Observe for Nosy {
+    fn observe(&self, _: &Event<'_>) {
+        let Self(handle) = self;
+        assert!(handle.states().len() == State::ALL.len() && !handle.is_last());
+        assert!(handle.totals().ended() < 100 && handle.settings().trips().len() == 1);
+        for key in handle.keys() {
+            assert_eq!(key.snapshot().totals, key.totals());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_may_ask_what_it_likes() {
+    let layer = keyed(2);
+    layer.handle().observe(Arc::new(Nosy(layer.handle())));
+
+    for key in ["a", "b", "c", "d"] {
+        call(&layer, (key, Do::Fail)).await.unwrap_err();
+    }
+    layer.handle().set_settings(&in_a_row(4));
+    layer.handle().set_shadow(true);
+}
