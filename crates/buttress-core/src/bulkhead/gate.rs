@@ -76,6 +76,14 @@ impl Gate {
         self.let_in();
     }
 
+    /// As [`set_limit`](Self::set_limit), unless the limit is 0: what is being drained stays shut.
+    /// Says whether it was set.
+    pub fn move_limit(&self, limit: u32) -> bool {
+        let moved = self.word.move_limit(limit);
+        self.let_in();
+        moved
+    }
+
     /// How many may wait.
     #[must_use]
     pub fn bound(&self) -> u32 {
@@ -206,7 +214,8 @@ impl Gate {
             if waiting == 0 && self.word.try_take_locked() {
                 return Step::Taken(Seat { part: None });
             }
-        } else if locked.parts.fits(locked.parts.of(ask.partition), seen.inside(), limit) {
+        } else if locked.parts.fits(locked.parts.of(ask.partition), seen.inside(), limit, bound > 0)
+        {
             self.word.take_anyway();
             return Step::Taken(locked.seat(ask));
         }
@@ -243,7 +252,8 @@ impl Gate {
             let turns = (0..parts.count() * CLASSES).filter_map(|lane| {
                 let (arrival, part) = (queue.first_arrival(lane)?, lane / CLASSES);
                 let borrows = !parts.is_within(part, limit, 0);
-                parts.fits(part, inside, limit).then_some((borrows, arrival, lane))
+                let fits = parts.fits(part, inside, limit, true);
+                fits.then_some((borrows, arrival, lane))
             });
             let (_, _, lane) = turns.min()?;
             self.word.take_anyway();

@@ -129,12 +129,14 @@ impl Parts {
         part.inside.saturating_add(waiting) < Self::guaranteed(part, limit)
     }
 
-    /// Whether one more of a part may come in, where so many are inside.
-    pub(super) fn fits(&self, part: usize, inside: u32, limit: u32) -> bool {
+    /// Whether one more of a part may come in, where so many are inside. `queues`: whether who
+    /// finds no room waits. Claims are for those who cannot; and they run out as time goes by,
+    /// of which nobody would tell one who waits.
+    pub(super) fn fits(&self, part: usize, inside: u32, limit: u32, queues: bool) -> bool {
         let Some(free) = limit.checked_sub(inside).filter(|free| *free > 0) else {
             return self.overcommit && self.is_within(part, limit, 0);
         };
-        self.is_within(part, limit, 0) || self.claims_of_others(part, limit) < free
+        queues || self.is_within(part, limit, 0) || self.claims_of_others(part, limit) < free
     }
 
     fn claims_of_others(&self, part: usize, limit: u32) -> u32 {

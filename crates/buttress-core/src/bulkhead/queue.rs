@@ -1,4 +1,8 @@
-use std::{mem, task::Waker};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
 
 use super::Refusal;
 
@@ -46,9 +50,12 @@ impl Woken {
     pub(super) const NOBODY: Self = Self(None);
 
     /// Wakes it. Not under a lock: a waker may do what it likes.
+    ///
+    /// One that panics must not keep whoever wakes it from waking the next, or from learning that
+    /// it has a place in line itself. The hook has reported it.
     pub(super) fn wake(self) {
         if let Some(waker) = self.0 {
-            waker.wake();
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
     }
 }

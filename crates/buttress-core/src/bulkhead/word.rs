@@ -76,14 +76,30 @@ impl Word {
     }
 
     pub(super) fn set_limit(&self, limit: u32) {
+        self.change_limit(limit, |_| true);
+    }
+
+    /// Unless it is 0, in one step: who shuts the gate at this moment finds it shut.
+    pub(super) fn move_limit(&self, limit: u32) -> bool {
+        self.change_limit(limit, |seen| seen.limit() > 0)
+    }
+
+    fn change_limit(&self, limit: u32, may: impl Fn(Seen) -> bool) -> bool {
         let with =
             |word: u64| (word & !(u64::from(MOST) << LIMIT)) | u64::from(limit.min(MOST)) << LIMIT;
-        let mut seen = self.0.0.load(Ordering::Relaxed);
-        while let Err(now) =
-            self.0.0.compare_exchange_weak(seen, with(seen), Ordering::Relaxed, Ordering::Relaxed)
-        {
-            seen = now;
+        let mut seen = self.see();
+        while may(seen) {
+            match self.0.0.compare_exchange_weak(
+                seen.0,
+                with(seen.0),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = Seen(now),
+            }
         }
+        false
     }
 
     /// From here on, until it is unlocked, everybody asks the lock. Only its holder says so.

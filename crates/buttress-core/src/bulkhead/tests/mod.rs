@@ -12,6 +12,7 @@ use super::*;
 use crate::{Criticality, Random, Ratio};
 
 mod model;
+mod odd;
 mod partitions;
 mod shedding;
 

@@ -67,7 +67,7 @@ impl Model {
         self.guaranteed(part).saturating_sub(inside)
     }
 
-    fn fits(&self, part: usize) -> bool {
+    fn fits(&self, part: usize, queues: bool) -> bool {
         if self.inside() >= self.limit {
             return self.overcommit && self.lacks(part) > 0;
         }
@@ -78,16 +78,15 @@ impl Model {
             _ => 0,
         };
         let others = (0..self.shares.len()).filter(|other| *other != part);
-        self.lacks(part) > 0 || others.map(kept).sum::<u32>() < self.limit - self.inside()
+        queues || self.lacks(part) > 0 || others.map(kept).sum::<u32>() < self.limit - self.inside()
     }
 
     fn let_in(&mut self) {
         loop {
-            let turns = self
-                .guests
-                .iter()
-                .enumerate()
-                .filter(|(_, guest)| guest.state == Place::Waits && self.fits(guest.part));
+            let turns =
+                self.guests.iter().enumerate().filter(|(_, guest)| {
+                    guest.state == Place::Waits && self.fits(guest.part, true)
+                });
             let Some((index, _)) =
                 turns.min_by_key(|(_, guest)| (self.lacks(guest.part) == 0, guest.id))
             else {
@@ -112,7 +111,7 @@ impl Model {
             return Some(if taken < room { Refusal::Shed } else { Refusal::Full });
         }
         let passes = !self.shares.is_empty() || self.waiting() == 0;
-        if passes && self.fits(part) {
+        if passes && self.fits(part, self.bound > 0) {
             self.guests.push(Guest { id, part, class, state: Place::Inside });
             self.took(part);
             return None;
@@ -223,8 +222,6 @@ impl Run {
         let (id, now) = (self.next, self.clock);
         self.model.now = now;
         self.next += 1;
-        // What claims have lapsed since may be had by who waits.
-        self.model.let_in();
 
         let refused = self.model.come(id, part, class, share);
         let ask = Ask { partition: Some(part), criticality: class, share };
