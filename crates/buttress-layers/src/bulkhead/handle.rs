@@ -125,9 +125,7 @@ impl State {
     pub(super) fn leave(&self, seat: Seat, sample: Option<Sample>, now: Instant) {
         let moved = sample.and_then(|sample| self.feed(sample, now));
         self.gate.leave(seat);
-        // What is being drained stays shut.
-        if let Some(limit) = moved.filter(|_| self.gate.limit() > 0) {
-            self.gate.set_limit(limit);
+        if let Some(limit) = moved.filter(|limit| self.gate.move_limit(*limit)) {
             self.tell(limit);
         }
     }
@@ -263,7 +261,8 @@ impl BulkheadHandle {
     ///
     /// An adaptive limit goes on from there.
     pub fn set_limit(&self, limit: u32) {
-        if let Some(control) = &mut *lock(&self.state.control) {
+        // 0 is no limit that it could go on from, and would pull its floor down.
+        if let Some(control) = lock(&self.state.control).as_mut().filter(|_| limit > 0) {
             control.restart(limit);
         }
         self.state.told.store(limit, Ordering::Relaxed);

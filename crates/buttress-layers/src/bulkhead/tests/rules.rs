@@ -160,6 +160,24 @@ async fn an_adaptive_limit_tells_overload_from_other_failures() {
     assert_eq!(after(500).await, 12);
 }
 
+/// 0 is where nobody is let in, and nowhere a rule could go on from.
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_that_was_drained_keeps_its_floor() {
+    let layer = plain(20).adaptive(Adaptive::aimd().floor(number(10)));
+    let handle = layer.handle();
+    handle.set_limit(0);
+    handle.set_limit(20);
+
+    // Each is dropped before it has an answer.
+    let mut service = layer.layer(service_fn(|()| pending::<Result<(), BoxError>>()));
+    for _ in 0..400 {
+        drop(service.call(()));
+        advance(MILLIS * 20).await;
+    }
+
+    assert_eq!(handle.limit(), 10);
+}
+
 /// Criticality is read from an extension, a header or a function, and travels on.
 #[tokio::test(start_paused = true)]
 async fn the_least_critical_are_shed_first_and_criticality_travels_on() {
