@@ -17,7 +17,7 @@ use buttress::{
     Plain, Raise, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
-    http::key,
+    http::{StatusRules, key},
     sli::SliLayer,
     timeout::{Clock, Limits, TimeoutLayer},
 };
@@ -36,6 +36,7 @@ obeys_the_contract! {
     breaker: BreakerLayer::new("b", patient());
     breaker_of_calls: BreakerLayer::new("b", patient_over(Window::calls(60_000)));
     breaker_in_a_row: BreakerLayer::new("b", Settings::new(Trip::consecutive(1_000_000)));
+    breaker_judging: BreakerLayer::new("b", patient()).judge(StatusRules::DEFAULT);
     breaker_raising: BreakerLayer::new("b", patient()).on_reject(Raise);
     breaker_plain: BreakerLayer::new("b", patient()).exchange(Plain);
     breaker_keyed: BreakerLayer::new("b", patient()).keyed(key::route::<Body>);
@@ -49,6 +50,7 @@ obeys_the_contract! {
     bulkhead_of_gradient: BulkheadLayer::new("b", TWO).queue(4).adaptive(Adaptive::gradient2());
     bulkhead_bypassed: BulkheadLayer::new(BYPASSED, ONE).bypass(|_: &_| true);
     bulkhead_raising: BulkheadLayer::new("b", ONE).on_reject(Raise);
+    bulkhead_judging: BulkheadLayer::new("b", TWO).adaptive(Adaptive::aimd()).judge(StatusRules::DEFAULT);
     bulkhead_plain: BulkheadLayer::new("b", ONE).exchange(Plain);
     bulkhead_in_shadow: shadowed(BulkheadLayer::new("b", ONE).queue(4));
     sli_server: SliLayer::server("s");

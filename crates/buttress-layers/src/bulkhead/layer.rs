@@ -3,6 +3,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use buttress_core::{
     Auto, Custom, Shared, TimeLimit,
     bulkhead::{Adaptive, Partitions},
+    http::Classified,
 };
 use tower_layer::Layer;
 
@@ -104,6 +105,15 @@ impl<X, T> BulkheadLayer<X, T> {
     #[must_use]
     pub fn exchange<Y>(self, exchange: Y) -> BulkheadLayer<Y, T> {
         let Self { state, options, triage, .. } = self;
+        BulkheadLayer { state, options, triage, exchange }
+    }
+
+    /// Replaces how calls are judged, for a limit that moves with how they end: a
+    /// [`StatusRules`](buttress_core::http::StatusRules), or a classifier of your own.
+    #[must_use]
+    pub fn judge<C>(self, classifier: C) -> BulkheadLayer<Custom<Classified<C>, X>, T> {
+        let Self { state, options, triage, exchange: reject } = self;
+        let exchange = Custom { judge: Classified(classifier), reject };
         BulkheadLayer { state, options, triage, exchange }
     }
 
