@@ -11,12 +11,13 @@
 //! The others: `survives_panics`, `waits_to_be_woken`, `can_be_shared` and `passes_errors_on`.
 //! What each of them tries is told in [`laws`].
 
-use std::rc::Rc;
+use std::{num::NonZeroU32, rc::Rc};
 
 use buttress::{
-    Plain, Raise, Ratio, TimeLimit,
+    Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     http::key,
+    rate_limit::{One, Plan, RateLimitLayer},
     sli::SliLayer,
     timeout::{Clock, Limits, TimeoutLayer},
 };
@@ -24,6 +25,7 @@ use buttress_testkit::{
     Body,
     laws::{self, Settled, Subject, Violation},
 };
+use http::Request;
 
 obeys_the_contract! {
     timeout: TimeoutLayer::new("t", LIMIT);
@@ -39,6 +41,13 @@ obeys_the_contract! {
     breaker_plain: BreakerLayer::new("b", patient()).exchange(Plain);
     breaker_keyed: BreakerLayer::new("b", patient()).keyed(key::route::<Body>);
     breaker_in_shadow: breaker_in_shadow();
+    rate_limit: RateLimitLayer::new("r", ample());
+    rate_limit_of_several: RateLimitLayer::several("r", [ample(), Rate::per_day(NonZeroU32::MAX)]);
+    rate_limit_raising: RateLimitLayer::new("r", ample()).on_reject(Raise);
+    rate_limit_plain: RateLimitLayer::new("r", ample()).exchange(Plain);
+    rate_limit_by_cost: RateLimitLayer::new("r", ample()).cost(two);
+    rate_limit_waiting: Admitting(RateLimitLayer::new("r", tight()).wait(LIMIT));
+    rate_limit_in_shadow: rate_limit_in_shadow();
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -68,9 +77,30 @@ fn in_shadow(layer: TimeoutLayer) -> TimeoutLayer {
     layer
 }
 
+/// A rate that all these calls keep to.
+fn ample() -> Rate {
+    Rate::per_second(NonZeroU32::new(1_000_000).unwrap())
+}
+
+/// A rate at which nearly all calls have to wait.
+fn tight() -> Rate {
+    Rate::per_second(NonZeroU32::new(100).unwrap()).burst(NonZeroU32::MIN)
+}
+
+fn two(_: &Request<Body>) -> NonZeroU32 {
+    NonZeroU32::new(2).unwrap()
+}
+
+/// A rate limit that would have refused nearly all.
+fn rate_limit_in_shadow() -> Admitting {
+    let layer = RateLimitLayer::new("r", tight());
+    layer.handle().set_shadow(true);
+    Admitting(layer)
+}
+
 /// What can be read off a layer.
-trait Told: Sized {
-    fn told(self) -> Subject<Self>;
+trait Told<L = Self>: Sized {
+    fn told(self) -> Subject<L>;
 }
 
 /// It settles no call that it does not refuse.
@@ -117,6 +147,28 @@ impl<X, F> Told for BreakerLayer<X, Keyed<F>> {
         Subject::new(self)
             .settled(move || ended(handle.totals()))
             .released(move || watched.is_last())
+    }
+}
+
+/// It refuses every call once its bucket has been emptied.
+impl<X, C> Told for RateLimitLayer<X, Plan<One, C>> {
+    fn told(self) -> Subject<Self> {
+        let handle = Rc::new(self.handle());
+        let [counted, watched] = [(); 2].map(|()| Rc::clone(&handle));
+        Subject::new(self)
+            .refused(move || counted.totals().all_refused())
+            .released(move || watched.is_last())
+            .exhaust(move || handle.drain())
+    }
+}
+
+/// A rate limit that refuses none of these calls: they wait, or it is in shadow mode.
+struct Admitting(RateLimitLayer);
+
+impl Told<RateLimitLayer> for Admitting {
+    fn told(self) -> Subject<RateLimitLayer> {
+        let handle = self.0.handle();
+        Subject::new(self.0).released(move || handle.is_last())
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod breaker;
 mod clock;
+pub mod rate_limit;
 pub mod sli;
 pub mod timeout;
 

@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use super::scale::{Answer, Scale, Weight};
+use crate::Rate;
+
+/// Rates that all hold at once, and what is done with one bucket for each of them.
+///
+/// A bucket is a word: the tick at which it is full again. The words come from wherever they are
+/// kept; with whom they are changed at the same time is the keeper's business.
+#[derive(Clone, Debug)]
+pub(super) struct Limits(Box<[Scale]>);
+
+/// Why a request was not admitted: the limit that keeps it waiting longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    limit: usize,
+    wait: Option<Duration>,
+}
+
+impl Shortage {
+    /// Which limit it was, in the order in which they were named.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The time until the same request would be admitted if nobody came before it: exact but for a
+    /// nanosecond, to which it is rounded up. One nanosecond earlier it is still refused. `None`
+    /// if it never will be, because it asks for more than may come at once.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// Whether it asks for more than may ever come at once.
+    #[must_use]
+    pub const fn is_hopeless(&self) -> bool {
+        self.wait.is_none()
+    }
+}
+
+/// Until when a request has to wait: a nanosecond, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) limit: usize,
+    pub(super) at: Option<u64>,
+}
+
+impl Due {
+    pub(super) fn from(self, now: u64) -> Shortage {
+        let wait = self.at.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        Shortage { limit: self.limit, wait }
+    }
+}
+
+impl Limits {
+    pub(super) fn new(rates: impl IntoIterator<Item = Rate>) -> Self {
+        Self(rates.into_iter().map(Scale::new).collect())
+    }
+
+    pub(super) fn scales(&self) -> &[Scale] {
+        &self.0
+    }
+
+    pub(super) fn rates(&self) -> impl Iterator<Item = Rate> {
+        self.0.iter().map(Scale::rate)
+    }
+
+    /// Takes from all buckets, or from none.
+    #[inline]
+    pub(super) fn take(&self, words: &mut [u64], now: u64, weight: Weight) -> Result<(), Due> {
+        if let ([scale], [word]) = (&*self.0, &mut *words) {
+            return match scale.parts.ask(*word, now, weight, 0) {
+                Answer::Taken(full_at) => {
+                    *word = full_at;
+                    Ok(())
+                }
+                Answer::NotBefore(tick) => Err(Due { limit: 0, at: Some(scale.nanos_at(tick)) }),
+                Answer::Never => Err(Due { limit: 0, at: None }),
+            };
+        }
+        if let Some(due) = self.due(words, now, weight, 0) {
+            return Err(due);
+        }
+        for (scale, word) in self.0.iter().zip(words) {
+            if let Answer::Taken(full_at) = scale.parts.ask(*word, now, weight, 0) {
+                *word = full_at;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a request would be admitted behind others who ask for `ahead`: by the limit that is
+    /// the last to do so. `None` for now.
+    pub(super) fn due(&self, words: &[u64], now: u64, weight: Weight, ahead: u64) -> Option<Due> {
+        let mut last: Option<Due> = None;
+        for (limit, (scale, word)) in self.0.iter().zip(words).enumerate() {
+            let at = match scale.parts.ask(*word, now, weight, ahead) {
+                Answer::Taken(_) => continue,
+                Answer::NotBefore(tick) => Some(scale.nanos_at(tick)),
+                Answer::Never => return Some(Due { limit, at: None }),
+            };
+            if last.is_none_or(|last| at > last.at) {
+                last = Some(Due { limit, at });
+            }
+        }
+        last
+    }
+
+    pub(super) fn give_back(&self, words: &mut [u64], now: u64, cost: u64) {
+        for (scale, word) in self.0.iter().zip(words) {
+            *word = scale.parts.give_back(*word, cost, now);
+        }
+    }
+
+    pub(super) fn drain(&self, words: &mut [u64], now: u64) {
+        for (scale, word) in self.0.iter().zip(words) {
+            *word = scale.parts.drained(*word, now);
+        }
+    }
+
+    /// How many events may come at once, right now.
+    pub(super) fn available(&self, words: &[u64], now: u64) -> u64 {
+        let available = |(scale, word): (&Scale, &u64)| scale.parts.available(*word, now);
+        self.0.iter().zip(words).map(available).min().unwrap_or_default()
+    }
+
+    /// Sets another rate for one of them. Buckets hold what they held, as far as it fits.
+    ///
+    /// Ticks go on from `first`, for the first limit.
+    pub(super) fn set(
+        &mut self,
+        limit: usize,
+        rate: Rate,
+        words: &mut [u64],
+        now: u64,
+        first: u64,
+    ) {
+        let scale = &mut self.0[limit];
+        let new = Scale::from(rate, (first, now));
+        words[limit] = new.convert(words[limit], now, scale);
+        *scale = new;
+    }
+}

@@ -1,0 +1,40 @@
+use std::{fmt, num::NonZeroU32};
+
+use buttress_core::rate_limit::Ask;
+
+/// What a request costs.
+pub trait Weigh<Request>: Clone {
+    /// Reads it off the request.
+    fn weigh(&self, request: &Request) -> Ask;
+}
+
+/// Each request costs one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Each;
+
+impl<Request> Weigh<Request> for Each {
+    #[inline]
+    fn weigh(&self, _: &Request) -> Ask {
+        Ask::one()
+    }
+}
+
+/// A request costs what a closure says.
+#[derive(Clone, Copy)]
+pub struct Cost<F>(pub(super) F);
+
+impl<Request, F> Weigh<Request> for Cost<F>
+where
+    F: Fn(&Request) -> NonZeroU32 + Clone,
+{
+    #[inline]
+    fn weigh(&self, request: &Request) -> Ask {
+        Ask::cost((self.0)(request))
+    }
+}
+
+impl<F> fmt::Debug for Cost<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cost(..)")
+    }
+}
