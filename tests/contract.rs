@@ -14,10 +14,10 @@
 use std::{num::NonZeroU32, rc::Rc};
 
 use buttress::{
-    Plain, Raise, Rate, Ratio, TimeLimit,
+    Auto, Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     http::key,
-    rate_limit::{One, Plan, RateLimitLayer},
+    rate_limit::{Keyed as KeyedBy, One, Plan, RateLimitLayer},
     sli::SliLayer,
     timeout::{Clock, Limits, TimeoutLayer},
 };
@@ -25,7 +25,7 @@ use buttress_testkit::{
     Body,
     laws::{self, Settled, Subject, Violation},
 };
-use http::Request;
+use http::{Method, Request};
 
 obeys_the_contract! {
     timeout: TimeoutLayer::new("t", LIMIT);
@@ -47,6 +47,8 @@ obeys_the_contract! {
     rate_limit_plain: RateLimitLayer::new("r", ample()).exchange(Plain);
     rate_limit_by_cost: RateLimitLayer::new("r", ample()).cost(two);
     rate_limit_waiting: Admitting(RateLimitLayer::new("r", tight()).wait(LIMIT));
+    rate_limit_keyed: ByKey(RateLimitLayer::new("r", ample()).keyed(method as fn(&Request<Body>) -> Method));
+    rate_limit_keyed_waiting: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).wait(LIMIT));
     rate_limit_in_shadow: rate_limit_in_shadow();
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
@@ -89,6 +91,10 @@ fn tight() -> Rate {
 
 fn two(_: &Request<Body>) -> NonZeroU32 {
     NonZeroU32::new(2).unwrap()
+}
+
+fn method(request: &Request<Body>) -> Method {
+    request.method().clone()
 }
 
 /// A rate limit that would have refused nearly all.
@@ -167,6 +173,18 @@ struct Admitting(RateLimitLayer);
 
 impl Told<RateLimitLayer> for Admitting {
     fn told(self) -> Subject<RateLimitLayer> {
+        let handle = self.0.handle();
+        Subject::new(self.0).released(move || handle.is_last())
+    }
+}
+
+/// A rate limit with keys: all requests of these laws have one.
+struct ByKey(RateLimitLayer<Auto, ByMethod>);
+
+type ByMethod = Plan<KeyedBy<Method, fn(&Request<Body>) -> Method>>;
+
+impl Told<RateLimitLayer<Auto, ByMethod>> for ByKey {
+    fn told(self) -> Subject<RateLimitLayer<Auto, ByMethod>> {
         let handle = self.0.handle();
         Subject::new(self.0).released(move || handle.is_last())
     }

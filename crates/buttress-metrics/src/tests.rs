@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Change, Event, Observe, TimeLimit};
+use buttress_core::{Change, Event, Observe, Rate, TimeLimit};
 use buttress_layers::{
+    rate_limit::RateLimitLayer,
     sli::SliLayer,
     timeout::{Limits, TimeoutLayer},
 };
@@ -287,4 +288,46 @@ async fn grpc_calls_have_names_of_their_own_and_the_label_can_be_chosen() {
     let count = r#"rpc_server_call_duration_seconds_count{sli="shop",rpc_system_name="grpc",rpc_method="shop.Shop/Buy",rpc_status_code="UNAVAILABLE",error_type="UNAVAILABLE"}"#;
     let page = scrape(&telemetry, &exporter);
     assert_eq!(value(&page, count), Some(1.0), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_says_what_it_admitted_refused_and_let_wait() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let three = Rate::per_minute(3.try_into().unwrap()).burst(2.try_into().unwrap());
+    let limit = RateLimitLayer::new("api", three);
+    let keyed =
+        RateLimitLayer::new("keyed", three).keyed(|request: &Request<()>| request.version());
+    let handle = limit.handle();
+    telemetry.watch(limit.handle());
+    telemetry.watch(keyed.handle());
+    let answer = || {
+        let body = || Full::new(Bytes::from_static(b"body"));
+        service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(Response::new(body()))))
+    };
+
+    for _ in 0..5 {
+        limit.layer(answer()).oneshot(get("/")).await.unwrap();
+        keyed.layer(answer()).oneshot(get("/")).await.unwrap();
+    }
+    handle.set_patience(Some(TimeLimit::from_secs(60)));
+    let mut waits = tokio_test::task::spawn(limit.layer(answer()).oneshot(get("/")));
+    assert!(waits.poll().is_pending());
+    let during = scrape(&telemetry, &exporter);
+    drop(waits);
+    let after = scrape(&telemetry, &exporter);
+
+    let api = |page: &str, series: &str, labels: &str| {
+        value(page, &format!("buttress_rate_limit_{series}{{rate_limit=\"api\"{labels}}}"))
+    };
+    assert_eq!(api(&during, "admitted_requests_total", ""), Some(2.0));
+    assert_eq!(api(&during, "refused_requests_total", ",reason=\"empty\""), Some(3.0));
+    assert_eq!(api(&during, "refused_requests_total", ",reason=\"too_much\""), Some(0.0));
+    assert_eq!(api(&during, "waiting_requests", ""), Some(1.0));
+    assert_eq!(api(&during, "rate_per_second", ",limit=\"1\""), Some(0.05));
+    assert_eq!(api(&during, "burst_requests", ",limit=\"1\""), Some(2.0));
+    assert_eq!(api(&after, "waiting_requests", ""), Some(0.0));
+    assert_eq!(api(&after, "left_requests_total", ""), Some(1.0));
+    assert_eq!(value(&after, "buttress_rate_limit_keys{rate_limit=\"keyed\"}"), Some(1.0));
+    let keyed = "buttress_rate_limit_refused_requests_total{rate_limit=\"keyed\",reason=\"empty\"}";
+    assert_eq!(value(&after, keyed), Some(3.0));
 }

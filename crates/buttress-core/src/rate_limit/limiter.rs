@@ -1,14 +1,16 @@
 use std::{
     num::NonZeroU32,
-    sync::{OnceLock, PoisonError},
+    sync::PoisonError,
     task::Waker,
     time::{Duration, Instant},
 };
 
 use super::{
-    limits::{Due, Limits, Shortage},
-    queue::{Place, Queue, Turn, Woken},
-    scale::{Answer, Parts, Weight},
+    Ask, Origin,
+    limits::{Limits, Shortage},
+    origin::nanos,
+    queue::{Entry, Peek, Place, Queue, Turn, Woken},
+    scale::{Answer, Parts},
 };
 use crate::{
     Rate,
@@ -60,46 +62,6 @@ struct Behind {
 /// The word must not be changed without the lock.
 const LOCKED: u64 = 1 << 63;
 
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Ask(Weight);
-
-impl Ask {
-    /// As much as one event.
-    pub const fn one() -> Self {
-        Self::cost(NonZeroU32::MIN)
-    }
-
-    /// As much as so many events.
-    pub const fn cost(cost: NonZeroU32) -> Self {
-        Self(Weight { cost, kept: 0 })
-    }
-
-    /// And only if so many more are left, for those who may have the last.
-    pub const fn leaving(mut self, kept: u32) -> Self {
-        self.0.kept = kept;
-        self
-    }
-
-    /// As much as how many events.
-    #[must_use]
-    pub const fn weight(self) -> NonZeroU32 {
-        self.0.cost
-    }
-}
-
-/// How a request that would wait if it must is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// It is admitted.
-    Admitted,
-    /// It would have to wait for too long.
-    Refused(Shortage),
-    /// It waits in this place, which it must [ask](Limiter::ask) after or [leave](Limiter::leave).
-    Waiting(Place),
-}
-
 impl Limiter {
     /// Full buckets, one for each rate.
     ///
@@ -131,9 +93,9 @@ impl Limiter {
     #[inline]
     pub fn take(&self, ask: Ask, now: Instant) -> Result<(), Shortage> {
         let now = self.origin.nanos(now);
-        match self.try_take(ask.0, now) {
+        match self.try_take(ask, now) {
             Ok(true) => Ok(()),
-            Ok(false) | Err(Short) => match self.enter(ask.0, None, now) {
+            Ok(false) | Err(Short) => match self.enter(ask, None, now) {
                 Entry::Refused(shortage) => Err(shortage),
                 _ => Ok(()),
             },
@@ -145,9 +107,9 @@ impl Limiter {
     #[inline]
     pub fn take_or_wait(&self, ask: Ask, patience: Duration, now: Instant) -> Entry {
         let now = self.origin.nanos(now);
-        match self.try_take(ask.0, now) {
+        match self.try_take(ask, now) {
             Ok(true) => Entry::Admitted,
-            Ok(false) | Err(Short) => self.enter(ask.0, Some(nanos(patience)), now),
+            Ok(false) | Err(Short) => self.enter(ask, Some(nanos(patience)), now),
         }
     }
 
@@ -215,7 +177,9 @@ impl Limiter {
             // Past all that the word has been: whoever holds an old word, and old parts, must not
             // find it again.
             *highest = (*highest).max(words[0]) + 1;
-            limits.set(limit, rate, words, now, *highest);
+            let new = limits.with_rate(limit, rate, now, *highest);
+            new.convert(words, now, limits);
+            *limits = new;
             self.published.set(&limits.scales()[0].parts);
             queue.settle(limits, words, now, woken);
             queue.review(limits, words, now, woken);
@@ -232,26 +196,19 @@ impl Limiter {
     #[must_use]
     pub fn peek(&self, now: Instant) -> Peek {
         let now = self.origin.nanos(now);
-        self.lock(now, |Behind { limits, words, queue, .. }, _| {
-            let (weight, waiting) = (Ask::one().0, queue.cost_before(u32::MAX));
-            let due = limits.due(words, now, weight, waiting);
-            let next_in = due.and_then(|due| due.from(now).retry_after()).unwrap_or_default();
-            let available = i64::try_from(limits.available(words, now)).unwrap_or(i64::MAX);
-            let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-            Peek { available: available.saturating_sub(waiting), next_in, waiting: queue.len() }
-        })
+        self.lock(now, |Behind { limits, words, queue, .. }, _| queue.peek(limits, words, now))
     }
 
     /// Takes without a lock; `Ok(false)` while somebody holds it or waits.
     #[inline]
-    fn try_take(&self, weight: Weight, now: u64) -> Result<bool, Short> {
+    fn try_take(&self, ask: Ask, now: u64) -> Result<bool, Short> {
         // Acquire: parts are published before a word that was made with them.
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {
             if word & LOCKED != 0 {
                 return Ok(false);
             }
-            let Answer::Taken(full_at) = self.published.get().ask(word, now, weight, 0) else {
+            let Answer::Taken(full_at) = self.published.get().ask(word, now, ask, 0) else {
                 // Perhaps by parts that are being changed: the lock knows.
                 return Err(Short);
             };
@@ -272,26 +229,9 @@ impl Limiter {
 
     /// Decides behind the lock. Without `patience` nobody waits.
     #[cold]
-    fn enter(&self, weight: Weight, patience: Option<u64>, now: u64) -> Entry {
+    fn enter(&self, ask: Ask, patience: Option<u64>, now: u64) -> Entry {
         self.lock(now, |Behind { limits, words, queue, .. }, woken| {
-            if !queue.is_before(weight.kept) && limits.take(words, now, weight).is_ok() {
-                return Entry::Admitted;
-            }
-            // Who is first could not be let in, and nobody before this one leaves more than it
-            // does; so it cannot be let in either.
-            let due = limits.due(words, now, weight, queue.cost_before(weight.kept));
-            let due = due.unwrap_or(Due { limit: 0, at: Some(now + 1) });
-            let limit = patience.map(|patience| now.saturating_add(patience));
-            match (due.at, limit) {
-                (Some(at), Some(limit)) if at <= limit => {
-                    let (place, passes) = queue.join(weight, at, limit);
-                    if passes {
-                        queue.review(limits, words, now, woken);
-                    }
-                    Entry::Waiting(place)
-                }
-                _ => Entry::Refused(due.from(now)),
-            }
+            queue.enter(ask, patience, (limits, words), now, woken)
         })
     }
 
@@ -320,43 +260,6 @@ impl Limiter {
 /// There is not enough.
 #[derive(Debug)]
 struct Short;
-
-/// What a request would meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peek {
-    /// How many events may come at once, less what those ask for who wait.
-    pub available: i64,
-    /// The time until one more is admitted, rounded up.
-    pub next_in: Duration,
-    /// How many requests wait.
-    pub waiting: usize,
-}
-
-/// The first instant seen: all others are nanoseconds from a day before it, so that a clock that
-/// goes backwards is understood for as long.
-#[derive(Debug, Default)]
-pub(super) struct Origin(OnceLock<Instant>);
-
-const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
-
-impl Origin {
-    #[inline]
-    pub(super) fn nanos(&self, now: Instant) -> u64 {
-        let first = *self.0.get_or_init(|| now);
-        match now.checked_duration_since(first) {
-            Some(since) => nanos(since).saturating_add(DAY),
-            None => DAY.saturating_sub(nanos(first.saturating_duration_since(now))),
-        }
-    }
-}
-
-#[inline]
-fn nanos(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::from(duration.subsec_nanos()))
-}
 
 /// The [`Parts`] of the first limit, for those without the lock.
 #[derive(Debug)]

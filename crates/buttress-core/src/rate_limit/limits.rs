@@ -1,14 +1,18 @@
 use std::time::Duration;
 
-use super::scale::{Answer, Scale, Weight};
+use super::{
+    Ask,
+    scale::{Answer, Scale},
+};
 use crate::Rate;
 
 /// Rates that all hold at once, and what is done with one bucket for each of them.
 ///
 /// A bucket is a word: the tick at which it is full again. The words come from wherever they are
-/// kept; with whom they are changed at the same time is the keeper's business.
+/// kept; that nobody else changes them at the same time is the keeper's business. Time is in the
+/// nanoseconds of an [`Origin`](super::Origin).
 #[derive(Clone, Debug)]
-pub(super) struct Limits(Box<[Scale]>);
+pub struct Limits(Box<[Scale]>);
 
 /// Why a request was not admitted: the limit that keeps it waiting longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,9 @@ impl Due {
 }
 
 impl Limits {
-    pub(super) fn new(rates: impl IntoIterator<Item = Rate>) -> Self {
+    /// Rates, each with buckets of its own.
+    #[must_use]
+    pub fn new(rates: impl IntoIterator<Item = Rate>) -> Self {
         Self(rates.into_iter().map(Scale::new).collect())
     }
 
@@ -62,15 +68,25 @@ impl Limits {
         &self.0
     }
 
-    pub(super) fn rates(&self) -> impl Iterator<Item = Rate> {
+    /// The rates, in the order in which they were named.
+    pub fn rates(&self) -> impl Iterator<Item = Rate> {
         self.0.iter().map(Scale::rate)
     }
 
     /// Takes from all buckets, or from none.
+    ///
+    /// # Errors
+    ///
+    /// When there is not enough.
     #[inline]
-    pub(super) fn take(&self, words: &mut [u64], now: u64, weight: Weight) -> Result<(), Due> {
+    pub fn take(&self, words: &mut [u64], now: u64, ask: Ask) -> Result<(), Shortage> {
+        self.draw(words, now, ask).map_err(|due| due.from(now))
+    }
+
+    #[inline]
+    pub(super) fn draw(&self, words: &mut [u64], now: u64, ask: Ask) -> Result<(), Due> {
         if let ([scale], [word]) = (&*self.0, &mut *words) {
-            return match scale.parts.ask(*word, now, weight, 0) {
+            return match scale.parts.ask(*word, now, ask, 0) {
                 Answer::Taken(full_at) => {
                     *word = full_at;
                     Ok(())
@@ -79,11 +95,11 @@ impl Limits {
                 Answer::Never => Err(Due { limit: 0, at: None }),
             };
         }
-        if let Some(due) = self.due(words, now, weight, 0) {
+        if let Some(due) = self.due(words, now, ask, 0) {
             return Err(due);
         }
         for (scale, word) in self.0.iter().zip(words) {
-            if let Answer::Taken(full_at) = scale.parts.ask(*word, now, weight, 0) {
+            if let Answer::Taken(full_at) = scale.parts.ask(*word, now, ask, 0) {
                 *word = full_at;
             }
         }
@@ -92,10 +108,10 @@ impl Limits {
 
     /// When a request would be admitted behind others who ask for `ahead`: by the limit that is
     /// the last to do so. `None` for now.
-    pub(super) fn due(&self, words: &[u64], now: u64, weight: Weight, ahead: u64) -> Option<Due> {
+    pub(super) fn due(&self, words: &[u64], now: u64, ask: Ask, ahead: u64) -> Option<Due> {
         let mut last: Option<Due> = None;
         for (limit, (scale, word)) in self.0.iter().zip(words).enumerate() {
-            let at = match scale.parts.ask(*word, now, weight, ahead) {
+            let at = match scale.parts.ask(*word, now, ask, ahead) {
                 Answer::Taken(_) => continue,
                 Answer::NotBefore(tick) => Some(scale.nanos_at(tick)),
                 Answer::Never => return Some(Due { limit, at: None }),
@@ -107,38 +123,53 @@ impl Limits {
         last
     }
 
-    pub(super) fn give_back(&self, words: &mut [u64], now: u64, cost: u64) {
+    /// Gives back so many events. No bucket gets more than full.
+    pub fn give_back(&self, words: &mut [u64], now: u64, cost: u64) {
         for (scale, word) in self.0.iter().zip(words) {
             *word = scale.parts.give_back(*word, cost, now);
         }
     }
 
-    pub(super) fn drain(&self, words: &mut [u64], now: u64) {
+    /// Empties the buckets.
+    pub fn drain(&self, words: &mut [u64], now: u64) {
         for (scale, word) in self.0.iter().zip(words) {
             *word = scale.parts.drained(*word, now);
         }
     }
 
     /// How many events may come at once, right now.
-    pub(super) fn available(&self, words: &[u64], now: u64) -> u64 {
+    #[must_use]
+    pub fn available(&self, words: &[u64], now: u64) -> u64 {
         let available = |(scale, word): (&Scale, &u64)| scale.parts.available(*word, now);
         self.0.iter().zip(words).map(available).min().unwrap_or_default()
     }
 
-    /// Sets another rate for one of them. Buckets hold what they held, as far as it fits.
+    /// Whether all buckets are full, as new ones are.
+    #[must_use]
+    #[inline]
+    pub fn are_full(&self, words: &[u64], now: u64) -> bool {
+        self.0.iter().zip(words).all(|(scale, word)| *word <= scale.parts.ticks(now).0)
+    }
+
+    /// The same with another rate for one of them. Its ticks go on from `first`.
     ///
-    /// Ticks go on from `first`, for the first limit.
-    pub(super) fn set(
-        &mut self,
-        limit: usize,
-        rate: Rate,
-        words: &mut [u64],
-        now: u64,
-        first: u64,
-    ) {
-        let scale = &mut self.0[limit];
-        let new = Scale::from(rate, (first, now));
-        words[limit] = new.convert(words[limit], now, scale);
-        *scale = new;
+    /// # Panics
+    ///
+    /// If there are not so many.
+    #[must_use]
+    pub fn with_rate(&self, limit: usize, rate: Rate, now: u64, first: u64) -> Self {
+        let mut scales = self.0.clone();
+        scales[limit] = Scale::from(rate, (first, now));
+        Self(scales)
+    }
+
+    /// Makes words for these rates of words for others. Buckets hold what they held, as far as it
+    /// fits: a change is no burst.
+    pub fn convert(&self, words: &mut [u64], now: u64, from: &Self) {
+        for ((word, new), old) in words.iter_mut().zip(&self.0).zip(&from.0) {
+            if new != old {
+                *word = new.convert(*word, now, old);
+            }
+        }
     }
 }

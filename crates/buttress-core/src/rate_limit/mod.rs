@@ -2,8 +2,8 @@
 //!
 //! The generic cell rate algorithm (ITU-T I.371), as a bucket of tokens: one number, the instant at
 //! which the bucket would be full again. There is nothing to refill, and a quiet hour costs the
-//! same as a quiet millisecond. [`Limiter`] is one bucket, or several that all must have enough.
-//! Nothing here knows what time it is, or waits.
+//! same as a quiet millisecond. [`Limiter`] is one bucket, or several that all must have enough;
+//! who keeps very many of them, one for each key, decides with [`Limits`] and [`Queue`]. Nothing here knows what time it is, or waits.
 //!
 //! # What is promised
 //!
@@ -11,16 +11,22 @@
 //! whatever the clock does: one that goes backwards mints nothing. What is refused is told the
 //! time after which it would be admitted, rounded up to a nanosecond.
 
+mod ask;
 mod limiter;
 mod limits;
+mod origin;
 mod queue;
 mod scale;
 
+#[cfg(all(test, buttress_loom))]
+mod loom_tests;
 #[cfg(all(test, not(buttress_loom)))]
 mod tests;
 
 pub use self::{
-    limiter::{Ask, Entry, Limiter, Peek},
-    limits::Shortage,
-    queue::{Place, Turn},
+    ask::Ask,
+    limiter::Limiter,
+    limits::{Limits, Shortage},
+    origin::Origin,
+    queue::{Entry, Peek, Place, Queue, Turn, Woken},
 };

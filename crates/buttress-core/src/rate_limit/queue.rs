@@ -1,8 +1,8 @@
-use std::{collections::BTreeMap, mem, task::Waker};
+use std::{collections::BTreeMap, mem, task::Waker, time::Duration};
 
 use super::{
+    Ask,
     limits::{Due, Limits, Shortage},
-    scale::Weight,
 };
 
 /// Who waits for one bucket: first those who may take the last of it, each in order of arrival.
@@ -11,7 +11,7 @@ use super::{
 /// polled. A place is a number; what it is worth is taken from the bucket when its time has come,
 /// and not before, so a place that is given up moves all behind it forward.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub struct Queue {
     waiting: BTreeMap<Place, Waiter>,
     /// Let in or refused, and not asked since.
     decided: BTreeMap<Place, Verdict>,
@@ -30,7 +30,7 @@ pub struct Place {
 
 #[derive(Debug)]
 struct Waiter {
-    weight: Weight,
+    ask: Ask,
     /// For when its timer is set, or will be when it is next polled.
     until: u64,
     /// When it has waited for long enough.
@@ -40,8 +40,30 @@ struct Waiter {
 
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
-    Admitted(Weight),
+    Admitted(Ask),
     Refused(Due),
+}
+
+/// How a request that would wait if it must is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It is admitted.
+    Admitted,
+    /// It would have to wait for too long.
+    Refused(Shortage),
+    /// It waits in this place, which it must [ask](Queue::ask) after or [leave](Queue::leave).
+    Waiting(Place),
+}
+
+/// What a request would meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// How many events may come at once, less what those ask for who wait.
+    pub available: i64,
+    /// The time until one more is admitted, rounded up.
+    pub next_in: Duration,
+    /// How many requests wait.
+    pub waiting: usize,
 }
 
 /// What has become of somebody who waits.
@@ -58,10 +80,11 @@ pub enum Turn<At> {
 /// Tasks to be woken, once no lock is held: a waker may do what it likes.
 #[derive(Debug, Default)]
 #[must_use = "whoever waits has to be told"]
-pub(super) struct Woken(Vec<Waker>);
+pub struct Woken(Vec<Waker>);
 
 impl Woken {
-    pub(super) fn wake(self) {
+    /// Wakes them.
+    pub fn wake(self) {
         self.0.into_iter().for_each(Waker::wake);
     }
 
@@ -71,54 +94,89 @@ impl Woken {
 }
 
 impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Whether somebody waits whom a newcomer that leaves so many must not pass.
-    pub(super) fn is_before(&self, kept: u32) -> bool {
+    fn is_before(&self, kept: u32) -> bool {
         self.waiting.first_key_value().is_some_and(|(first, _)| first.kept <= kept)
     }
 
     /// What those ask for whom a newcomer that leaves so many must not pass.
-    pub(super) fn cost_before(&self, kept: u32) -> u64 {
+    #[must_use]
+    pub fn cost_before(&self, kept: u32) -> u64 {
         self.costs.range(..=kept).map(|(_, cost)| cost).sum()
     }
 
+    /// Takes what is asked for if nobody is before it, or joins those who wait, once all whose time
+    /// has come are let in. Without `patience`, in nanoseconds, nobody joins.
+    pub fn enter(
+        &mut self,
+        ask: Ask,
+        patience: Option<u64>,
+        (limits, words): (&Limits, &mut [u64]),
+        now: u64,
+        woken: &mut Woken,
+    ) -> Entry {
+        if !self.is_before(ask.kept) && limits.draw(words, now, ask).is_ok() {
+            return Entry::Admitted;
+        }
+        // Who is first could not be let in, and nobody before this one leaves more than it does;
+        // so it cannot be let in either.
+        let due = limits.due(words, now, ask, self.cost_before(ask.kept));
+        let due = due.unwrap_or(Due { limit: 0, at: Some(now + 1) });
+        let limit = patience.map(|patience| now.saturating_add(patience));
+        match (due.at, limit) {
+            (Some(at), Some(limit)) if at <= limit => {
+                let (place, passes) = self.join(ask, at, limit);
+                if passes {
+                    self.review(limits, words, now, woken);
+                }
+                Entry::Waiting(place)
+            }
+            _ => Entry::Refused(due.from(now)),
+        }
+    }
+
     /// Joins the end of those who leave as many. Says whether others are behind it.
-    pub(super) fn join(&mut self, weight: Weight, until: u64, limit: u64) -> (Place, bool) {
-        let place = Place { kept: weight.kept, arrival: self.arrivals };
+    fn join(&mut self, ask: Ask, until: u64, limit: u64) -> (Place, bool) {
+        let place = Place { kept: ask.kept, arrival: self.arrivals };
         self.arrivals += 1;
-        *self.costs.entry(weight.kept).or_default() += u64::from(weight.cost.get());
-        self.waiting.insert(place, Waiter { weight, until, limit, waker: None });
+        *self.costs.entry(ask.kept).or_default() += u64::from(ask.cost.get());
+        self.waiting.insert(place, Waiter { ask, until, limit, waker: None });
         (place, self.waiting.last_key_value().is_some_and(|(last, _)| *last > place))
     }
 
     fn remove(&mut self, place: Place) -> Option<Waiter> {
         let waiter = self.waiting.remove(&place)?;
         if let Some(cost) = self.costs.get_mut(&place.kept) {
-            *cost -= u64::from(waiter.weight.cost.get());
+            *cost -= u64::from(waiter.ask.cost.get());
         }
         Some(waiter)
     }
 
+    /// Whether nobody waits, and nobody will ask what became of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.decided.is_empty()
+    }
+
     /// Lets in all whose time has come.
-    pub(super) fn settle(
-        &mut self,
-        limits: &Limits,
-        words: &mut [u64],
-        now: u64,
-        woken: &mut Woken,
-    ) {
+    pub fn settle(&mut self, limits: &Limits, words: &mut [u64], now: u64, woken: &mut Woken) {
         while let Some(mut first) = self.waiting.first_entry() {
             let place = *first.key();
             let waiter = first.get_mut();
-            let verdict = match limits.take(words, now, waiter.weight) {
-                Ok(()) => Verdict::Admitted(waiter.weight),
+            let verdict = match limits.draw(words, now, waiter.ask) {
+                Ok(()) => Verdict::Admitted(waiter.ask),
                 Err(due) => match due.at {
                     Some(at) if at <= waiter.limit => {
                         // Sooner than it thinks, because somebody before it has left.
@@ -143,11 +201,11 @@ impl Queue {
     }
 
     /// Refuses all who would have to wait for too long, after something has changed.
-    pub(super) fn review(&mut self, limits: &Limits, words: &[u64], now: u64, woken: &mut Woken) {
+    pub fn review(&mut self, limits: &Limits, words: &[u64], now: u64, woken: &mut Woken) {
         let mut ahead = 0;
         let mut hopeless = Vec::new();
         for (place, waiter) in &mut self.waiting {
-            match limits.due(words, now, waiter.weight, ahead) {
+            match limits.due(words, now, waiter.ask, ahead) {
                 Some(due) if due.at.is_none_or(|at| at > waiter.limit) => {
                     hopeless.push((*place, due));
                     continue;
@@ -158,7 +216,7 @@ impl Queue {
                 }
                 _ => {}
             }
-            ahead += u64::from(waiter.weight.cost.get());
+            ahead += u64::from(waiter.ask.cost.get());
         }
         for (place, due) in hopeless {
             self.decide(place, Verdict::Refused(due), woken);
@@ -166,7 +224,11 @@ impl Queue {
     }
 
     /// What has become of a place, once all whose time has come are let in.
-    pub(super) fn ask(
+    ///
+    /// # Panics
+    ///
+    /// If it has been told before that its wait is over.
+    pub fn ask(
         &mut self,
         place: Place,
         limits: &Limits,
@@ -180,12 +242,12 @@ impl Queue {
             None => {}
         }
         let ahead = self.waiting.range(..place);
-        let ahead = ahead.map(|(_, other)| u64::from(other.weight.cost.get()));
+        let ahead = ahead.map(|(_, other)| u64::from(other.ask.cost.get()));
         let waiter = self.waiting.get(&place).expect("it asks until it is decided, and not after");
         let mut until = waiter.until;
         if until <= now {
             // Time did not pass as it was thought to.
-            match limits.due(words, now, waiter.weight, ahead.sum()) {
+            match limits.due(words, now, waiter.ask, ahead.sum()) {
                 Some(Due { at: Some(at), .. }) if at <= waiter.limit => until = at,
                 Some(due) => {
                     self.remove(place);
@@ -204,11 +266,22 @@ impl Queue {
         Turn::Wait(until)
     }
 
+    /// What a request would meet that comes last of all.
+    #[must_use]
+    pub fn peek(&self, limits: &Limits, words: &[u64], now: u64) -> Peek {
+        let waiting = self.cost_before(u32::MAX);
+        let due = limits.due(words, now, Ask::one(), waiting);
+        let next_in = due.and_then(|due| due.from(now).retry_after()).unwrap_or_default();
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let available = signed(limits.available(words, now)).saturating_sub(signed(waiting));
+        Peek { available, next_in, waiting: self.len() }
+    }
+
     /// Gives a place up, and what it had been given.
-    pub(super) fn leave(&mut self, place: Place, limits: &Limits, words: &mut [u64], now: u64) {
+    pub fn leave(&mut self, place: Place, limits: &Limits, words: &mut [u64], now: u64) {
         self.remove(place);
-        if let Some(Verdict::Admitted(weight)) = self.decided.remove(&place) {
-            limits.give_back(words, now, u64::from(weight.cost.get()));
+        if let Some(Verdict::Admitted(ask)) = self.decided.remove(&place) {
+            limits.give_back(words, now, u64::from(ask.cost.get()));
         }
     }
 }

@@ -1,5 +1,4 @@
-use std::num::NonZeroU32;
-
+use super::Ask;
 use crate::Rate;
 
 /// A [`Rate`] in whole numbers: what one event weighs, and how much weight a nanosecond takes off.
@@ -134,7 +133,7 @@ impl Parts {
     /// Asks for `cost` events while `kept` stay in the bucket, behind others who have asked for
     /// `ahead`.
     #[inline]
-    pub(super) fn ask(&self, full_at: u64, now: u64, ask: Weight, ahead: u64) -> Answer {
+    pub(super) fn ask(&self, full_at: u64, now: u64, ask: Ask, ahead: u64) -> Answer {
         let cost = u64::from(ask.cost.get());
         let most = self.burst.saturating_sub(u64::from(ask.kept));
         if cost > most {
@@ -168,14 +167,6 @@ impl Parts {
     pub(super) fn drained(&self, full_at: u64, now: u64) -> u64 {
         self.ticks(now).1.saturating_add(self.event * self.burst).max(full_at)
     }
-}
-
-/// What a request asks of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Weight {
-    pub(super) cost: NonZeroU32,
-    /// How many must be left for others.
-    pub(super) kept: u32,
 }
 
 /// The part of `rest * nanos` above 2^128, and whether there is a part below that counts.

@@ -57,6 +57,14 @@ impl Common {
         }
     }
 
+    /// The same, for other buckets: nothing counted, and nobody told.
+    pub(super) fn anew(&self) -> Self {
+        let anew = Self::new(Arc::clone(&self.name));
+        anew.set_patience(self.patience());
+        anew.shadow.store(self.is_shadow(), Ordering::Relaxed);
+        anew
+    }
+
     /// Decides with a bucket that `take`s or lets wait.
     #[inline]
     pub(super) fn enter<Seat>(

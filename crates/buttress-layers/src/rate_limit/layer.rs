@@ -1,9 +1,16 @@
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    hash::Hash,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+};
 
 use buttress_core::{Auto, Custom, Rate, Shared, TimeLimit, rate_limit::Limiter};
 use tower_layer::Layer;
 
-use super::{Cost, Each, One, RateLimit, RateLimitHandle, common::Common, pool::Bucket};
+use super::{
+    Cost, Each, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle, common::Common,
+    keys::Keys, pool::Bucket, words::MOST,
+};
 
 /// Builds [`RateLimit`] services.
 ///
@@ -35,9 +42,11 @@ impl RateLimitLayer {
     ///
     /// # Panics
     ///
-    /// Without a rate.
+    /// Without a rate, or with more than four.
     #[must_use]
     pub fn several(name: impl Into<Arc<str>>, rates: impl IntoIterator<Item = Rate>) -> Self {
+        let rates: Vec<_> = rates.into_iter().collect();
+        assert!(rates.len() <= MOST, "{} limits at once, and {MOST} at the most", rates.len());
         let bucket = Bucket { common: Common::new(name.into()), limiter: Limiter::new(rates) };
         Self { plan: Plan { pool: One(Shared::new(bucket)), cost: Each }, exchange: Auto }
     }
@@ -56,6 +65,65 @@ impl<X, C> RateLimitLayer<X, Plan<One, C>> {
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle { bucket: self.plan.pool.0.clone() }
+    }
+}
+
+impl<X, C> RateLimitLayer<X, Plan<One, C>> {
+    /// A bucket for each key that is found in a request: an address, an API key, a route, or
+    /// anything. There is room for 65,536 keys.
+    ///
+    /// A key whose bucket is full is forgotten before long, since it is as good as new. When there
+    /// is room for no more, the one with the fullest bucket among a few is pushed out; and keys
+    /// that are not known begin with no more in their buckets than it had, so nobody gets more than
+    /// the rate by being forgotten.
+    ///
+    /// A key costs a little over twice its own size and 9 bytes at the most, and half as much at
+    /// the least: 2.1 MB for 65,536 addresses, and what the keys themselves have on the heap.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    /// use http::Request;
+    ///
+    /// let per_account = RateLimitLayer::new("api", Rate::per_minute(100.try_into().unwrap()))
+    ///     .keyed(|request: &Request<String>| request.extensions().get::<u64>().copied());
+    ///
+    /// assert_eq!(per_account.handle().known(), 0);
+    /// ```
+    #[must_use]
+    pub fn keyed<Request, K, F>(self, key: F) -> RateLimitLayer<X, Plan<Keyed<K, F>, C>>
+    where
+        K: Hash + Eq + Clone,
+        F: Fn(&Request) -> K + Clone,
+    {
+        let Self { plan: Plan { pool: One(bucket), cost }, exchange } = self;
+        let Bucket { common, limiter } = &*bucket;
+        let keys = Shared::new(Keys::new(common.anew(), limiter.rates()));
+        RateLimitLayer { plan: Plan { pool: Keyed { keys, key }, cost }, exchange }
+    }
+}
+
+impl<X, C, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C>> {
+    /// Lets requests wait for their turn, each for its key, for so long at the most. Who would have
+    /// to wait for longer is refused at once. It becomes part of the layer's state, and so of its
+    /// clones.
+    #[must_use]
+    pub fn wait(self, limit: TimeLimit) -> Self {
+        self.plan.pool.keys.common.set_patience(Some(limit));
+        self
+    }
+
+    /// Makes room for so many keys. It becomes part of the layer's state, and so of its clones.
+    #[must_use]
+    pub fn capacity(self, keys: NonZeroUsize) -> Self {
+        self.plan.pool.keys.set_capacity(keys.get());
+        self
+    }
+
+    /// Reads and moves the state while the layer works.
+    #[must_use]
+    pub fn handle(&self) -> KeyedRateLimitHandle<K> {
+        KeyedRateLimitHandle { keys: self.plan.pool.keys.clone() }
     }
 }
 

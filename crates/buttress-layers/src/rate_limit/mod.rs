@@ -86,10 +86,15 @@ mod common;
 mod counts;
 mod future;
 mod handle;
+mod keyed;
+mod keyed_handle;
+mod keys;
 mod layer;
 mod pool;
 mod service;
+mod shard;
 mod weigh;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -98,6 +103,8 @@ pub use self::{
     counts::{Refusal, Totals},
     future::ResponseFuture,
     handle::RateLimitHandle,
+    keyed::Keyed,
+    keyed_handle::KeyedRateLimitHandle,
     layer::{Plan, RateLimitLayer},
     pool::{One, Pool, Seat},
     service::RateLimit,

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::scale::{Answer, Scale, Weight};
+use super::super::scale::{Answer, Scale};
 use super::*;
 
 /// The same bucket in exact numbers: an event is as many units as the period has nanoseconds, and
@@ -81,8 +81,8 @@ fn played(rate: Rate, trace: &[(u64, u32)], origin: u64) -> Vec<(u64, u32)> {
         .collect()
 }
 
-fn weight(cost: u32) -> Weight {
-    Weight { cost: n(cost), kept: 0 }
+fn weight(cost: u32) -> Ask {
+    Ask::cost(n(cost))
 }
 
 proptest! {
@@ -151,7 +151,7 @@ proptest! {
         let (from, to) = (Scale::new(before), Scale::from(after, (1 << 40, now)));
         let cost = u64::from(before.most_at_once().get()) * taken / 1_000;
         let full_at = match NonZeroU32::new(u32::try_from(cost).unwrap()) {
-            Some(cost) => match from.parts.ask(0, now, Weight { cost, kept: 0 }, 0) {
+            Some(cost) => match from.parts.ask(0, now, Ask::cost(cost), 0) {
                 Answer::Taken(full_at) => full_at,
                 other => panic!("{other:?}"),
             },
