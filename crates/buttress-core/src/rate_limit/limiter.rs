@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Ask, Origin,
-    limits::{Limits, Shortage},
+    limits::{Limits, Shortage, Standing},
     origin::nanos,
     queue::{Entry, Peek, Place, Queue, Turn, Woken},
     scale::{Answer, Parts},
@@ -197,6 +197,13 @@ impl Limiter {
     pub fn peek(&self, now: Instant) -> Peek {
         let now = self.origin.nanos(now);
         self.lock(now, |Behind { limits, words, queue, .. }, _| queue.peek(limits, words, now))
+    }
+
+    /// What each limit holds, in the order in which they were named.
+    #[must_use]
+    pub fn standings(&self, now: Instant) -> Vec<Standing> {
+        let now = self.origin.nanos(now);
+        self.lock(now, |Behind { limits, words, .. }, _| limits.standings(Some(words), now))
     }
 
     /// Takes without a lock; `Ok(false)` while somebody holds it or waits.

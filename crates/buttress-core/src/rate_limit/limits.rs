@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::{
     Ask,
@@ -41,6 +41,17 @@ impl Shortage {
     pub const fn is_hopeless(&self) -> bool {
         self.wait.is_none()
     }
+}
+
+/// What one limit holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The limit.
+    pub rate: Rate,
+    /// How many events may come at once, right now.
+    pub available: u32,
+    /// The time until there is one more, rounded up; `None` for a bucket that is full.
+    pub next_in: Option<Duration>,
 }
 
 /// Until when a request has to wait: a nanosecond, or never.
@@ -142,6 +153,26 @@ impl Limits {
     pub fn available(&self, words: &[u64], now: u64) -> u64 {
         let available = |(scale, word): (&Scale, &u64)| scale.parts.available(*word, now);
         self.0.iter().zip(words).map(available).min().unwrap_or_default()
+    }
+
+    /// What each limit holds, for those who are to be told. Without words: full ones.
+    #[must_use]
+    pub fn standings(&self, words: Option<&[u64]>, now: u64) -> Vec<Standing> {
+        let standing = |(limit, scale): (usize, &Scale)| {
+            let word = words.map_or(0, |words| words[limit]);
+            let rate = scale.rate();
+            let available = scale.parts.available(word, now).min(rate.most_at_once().get().into());
+            let available = u32::try_from(available).unwrap_or(u32::MAX);
+            let more = NonZeroU32::MIN.saturating_add(available);
+            let next_in = match scale.parts.ask(word, now, Ask::cost(more), 0) {
+                Answer::NotBefore(tick) => {
+                    Some(Duration::from_nanos(scale.nanos_at(tick).saturating_sub(now)))
+                }
+                _ => None,
+            };
+            Standing { rate, available, next_in }
+        };
+        self.0.iter().enumerate().map(standing).collect()
     }
 
     /// Whether all buckets are full, as new ones are.

@@ -26,7 +26,7 @@ mod tests;
 pub use self::{
     ask::Ask,
     limiter::Limiter,
-    limits::{Limits, Shortage},
+    limits::{Limits, Shortage, Standing},
     origin::Origin,
     queue::{Entry, Peek, Place, Queue, Turn, Woken},
 };

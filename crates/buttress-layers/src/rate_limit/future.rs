@@ -10,18 +10,21 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
-use super::{common::Told, pool::Seat};
+use super::{Announce, common::Told, pool::Seat};
 use crate::clock::read;
 
 /// The response of a [`RateLimit`](super::RateLimit) service.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<S, F, X, T, Request, Kept> {
+pub struct ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
     #[pin]
     stage: Stage<S, F, T, Request, Kept>,
     /// Whether a layer around us shares our readings of the clock.
     nested: bool,
     exchange: X,
+    announce: N,
+    /// What the response will say of the limit, once that is known.
+    note: Option<Note>,
 }
 
 #[pin_project(project = StageProj)]
@@ -55,6 +58,15 @@ pub(super) struct Waiting<S, T, Request, Kept> {
 impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
     pub(super) fn new(seat: T, service: S, request: Request, kept: Kept) -> Self {
         Self { seat, timer: None, service, rest: Some((request, kept)) }
+    }
+
+    /// What the response will say of the limit.
+    fn note<N, Res>(&self, announce: &N) -> N::Note
+    where
+        T: Seat,
+        N: Announce<Res>,
+    {
+        announce.note(self.seat.name(), || self.seat.standings(read()))
     }
 
     /// Waits until it is let in, and calls; or is refused.
@@ -98,29 +110,39 @@ fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
     timer.as_pin_mut().expect("made above")
 }
 
-impl<S, F, X, T, Request, Kept> ResponseFuture<S, F, X, T, Request, Kept> {
+impl<S, F, X, T, Request, Kept, N, Note> ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
     #[inline]
-    pub(super) fn running(inner: F, nested: bool, exchange: X) -> Self {
-        Self { stage: Stage::Running { inner }, nested, exchange }
+    pub(super) fn running(inner: F, announce: N, note: Note, nested: bool, exchange: X) -> Self {
+        Self { stage: Stage::Running { inner }, nested, exchange, announce, note: Some(note) }
     }
 
     pub(super) fn waiting(
         waiting: Waiting<S, T, Request, Kept>,
+        announce: N,
         nested: bool,
         exchange: X,
     ) -> Self {
-        Self { stage: Stage::Waiting { waiting }, nested, exchange }
+        Self { stage: Stage::Waiting { waiting }, nested, exchange, announce, note: None }
     }
 
-    pub(super) fn refused(rejection: Rejection, kept: Kept, nested: bool, exchange: X) -> Self {
-        Self { stage: Stage::Refused { refusal: Some((rejection, kept)) }, nested, exchange }
+    pub(super) fn refused(
+        refusal: (Rejection, Kept),
+        announce: N,
+        note: Note,
+        nested: bool,
+        exchange: X,
+    ) -> Self {
+        let stage = Stage::Refused { refusal: Some(refusal) };
+        Self { stage, nested, exchange, announce, note: Some(note) }
     }
 }
 
-impl<S, X, T, Request> Future for ResponseFuture<S, S::Future, X, T, Request, X::Context>
+impl<S, X, T, Request, N> Future
+    for ResponseFuture<S, S::Future, X, T, Request, X::Context, N, N::Note>
 where
     S: Service<Request>,
     T: Seat,
+    N: Announce<S::Response>,
     X: Reject<Request, S::Response, S::Error>,
 {
     type Output = Result<S::Response, X::Error>;
@@ -129,13 +151,15 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let _scope = clock::poll(*this.nested);
-        loop {
+        let mut answer = loop {
             match this.stage.as_mut().project() {
                 StageProj::Running { inner } => {
-                    return inner.poll(cx).map_err(|error| this.exchange.inner(error));
+                    break ready!(inner.poll(cx)).map_err(|error| this.exchange.inner(error));
                 }
-                StageProj::Waiting { waiting } => {
-                    let stage = match ready!(waiting.poll(cx)) {
+                StageProj::Waiting { mut waiting } => {
+                    let turn = ready!(waiting.as_mut().poll(cx));
+                    *this.note = Some(waiting.note(this.announce));
+                    let stage = match turn {
                         Ok(inner) => Stage::Running { inner },
                         Err(refusal) => Stage::Refused { refusal: Some(refusal) },
                     };
@@ -143,15 +167,19 @@ where
                 }
                 StageProj::Refused { refusal } => {
                     let (rejection, kept) = refusal.take().expect("polled after completion");
-                    return Poll::Ready(this.exchange.reject(kept, rejection));
+                    break this.exchange.reject(kept, rejection);
                 }
             }
+        };
+        if let (Ok(response), Some(note)) = (&mut answer, this.note.take()) {
+            N::stamp(note, response);
         }
+        Poll::Ready(answer)
     }
 }
 
-impl<S, F, X: fmt::Debug, T, Request, Kept> fmt::Debug
-    for ResponseFuture<S, F, X, T, Request, Kept>
+impl<S, F, X: fmt::Debug, T, Request, Kept, N, Note> fmt::Debug
+    for ResponseFuture<S, F, X, T, Request, Kept, N, Note>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match &self.stage {

@@ -2,7 +2,7 @@ use std::{fmt, hash::Hash, task::Waker, time::Instant};
 
 use buttress_core::{
     Lease, Shared,
-    rate_limit::{Ask, Entry, Place},
+    rate_limit::{Ask, Entry, Place, Standing},
 };
 
 use super::{
@@ -52,6 +52,14 @@ where
             |place| QueuedByKey { keys: self.keys.lease(), key: key.clone(), place: Some(place) },
         )
     }
+
+    fn name(&self) -> &str {
+        &self.keys.common.name
+    }
+
+    fn standings(&self, request: &Request, now: Instant) -> Vec<Standing> {
+        self.keys.standings(&(self.key)(request), now)
+    }
 }
 
 /// A place in the queue of a key.
@@ -70,6 +78,14 @@ impl<K: Hash + Eq + Clone> Seat for QueuedByKey<K> {
             self.place = None;
         }
         told
+    }
+
+    fn name(&self) -> &str {
+        &self.keys.common.name
+    }
+
+    fn standings(&self, now: Instant) -> Vec<Standing> {
+        self.keys.standings(&self.key, now)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use buttress_core::{
     Change, Rate,
     cells::Padded,
-    rate_limit::{Ask, Entry, Limits, Origin, Peek, Place, Queue, Turn, Woken},
+    rate_limit::{Ask, Entry, Limits, Origin, Peek, Place, Queue, Standing, Turn, Woken},
 };
 
 use super::{
@@ -162,6 +162,12 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             queue.settle(limits, words, now, woken);
             queue.peek(limits, words, now)
         })
+    }
+
+    pub(super) fn standings(&self, key: &K, now: Instant) -> Vec<Standing> {
+        let now = self.origin.nanos(now);
+        let known = self.with(key, |limits, words, _, _| limits.standings(Some(words), now));
+        known.unwrap_or_else(|| lock(&self.shards[0].0).limits.standings(None, now))
     }
 
     fn with<T>(

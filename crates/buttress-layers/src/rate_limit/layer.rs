@@ -8,8 +8,8 @@ use buttress_core::{Auto, Custom, Rate, Shared, TimeLimit, rate_limit::Limiter};
 use tower_layer::Layer;
 
 use super::{
-    Cost, Each, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle, common::Common,
-    keys::Keys, pool::Bucket, words::MOST,
+    Cost, Each, Headers, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle, Reserve,
+    Silent, common::Common, keys::Keys, pool::Bucket, words::MOST,
 };
 
 /// Builds [`RateLimit`] services.
@@ -21,11 +21,12 @@ pub struct RateLimitLayer<X = Auto, P = Plan> {
     exchange: X,
 }
 
-/// What a layer limits: which requests together, and by what they cost.
+/// What a layer limits: which requests together, by what they cost, and what it tells of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan<K = One, C = Each> {
+pub struct Plan<K = One, C = Each, N = Silent> {
     pub(super) pool: K,
     pub(super) cost: C,
+    pub(super) announce: N,
 }
 
 impl RateLimitLayer {
@@ -48,11 +49,12 @@ impl RateLimitLayer {
         let rates: Vec<_> = rates.into_iter().collect();
         assert!(rates.len() <= MOST, "{} limits at once, and {MOST} at the most", rates.len());
         let bucket = Bucket { common: Common::new(name.into()), limiter: Limiter::new(rates) };
-        Self { plan: Plan { pool: One(Shared::new(bucket)), cost: Each }, exchange: Auto }
+        let plan = Plan { pool: One(Shared::new(bucket)), cost: Each, announce: Silent };
+        Self { plan, exchange: Auto }
     }
 }
 
-impl<X, C> RateLimitLayer<X, Plan<One, C>> {
+impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
     /// Lets requests wait for their turn, for so long at the most. Who would have to wait for
     /// longer is refused at once. It becomes part of the layer's state, and so of its clones.
     #[must_use]
@@ -68,7 +70,7 @@ impl<X, C> RateLimitLayer<X, Plan<One, C>> {
     }
 }
 
-impl<X, C> RateLimitLayer<X, Plan<One, C>> {
+impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
     /// A bucket for each key that is found in a request: an address, an API key, a route, or
     /// anything. There is room for 65,536 keys.
     ///
@@ -91,19 +93,19 @@ impl<X, C> RateLimitLayer<X, Plan<One, C>> {
     /// assert_eq!(per_account.handle().known(), 0);
     /// ```
     #[must_use]
-    pub fn keyed<Request, K, F>(self, key: F) -> RateLimitLayer<X, Plan<Keyed<K, F>, C>>
+    pub fn keyed<Request, K, F>(self, key: F) -> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>>
     where
         K: Hash + Eq + Clone,
         F: Fn(&Request) -> K + Clone,
     {
-        let Self { plan: Plan { pool: One(bucket), cost }, exchange } = self;
+        let Self { plan: Plan { pool: One(bucket), cost, announce }, exchange } = self;
         let Bucket { common, limiter } = &*bucket;
         let keys = Shared::new(Keys::new(common.anew(), limiter.rates()));
-        RateLimitLayer { plan: Plan { pool: Keyed { keys, key }, cost }, exchange }
+        RateLimitLayer { plan: Plan { pool: Keyed { keys, key }, cost, announce }, exchange }
     }
 }
 
-impl<X, C, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C>> {
+impl<X, C, N, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>> {
     /// Lets requests wait for their turn, each for its key, for so long at the most. Who would have
     /// to wait for longer is refused at once. It becomes part of the layer's state, and so of its
     /// clones.
@@ -127,16 +129,51 @@ impl<X, C, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C>> {
     }
 }
 
-impl<X, K, C> RateLimitLayer<X, Plan<K, C>> {
+impl<X, K, C, N> RateLimitLayer<X, Plan<K, C, N>> {
     /// Lets each request cost what `cost` says of it, and not one. What costs more than the burst
     /// can never be admitted, and is told so.
     #[must_use]
-    pub fn cost<Request, F>(self, cost: F) -> RateLimitLayer<X, Plan<K, Cost<F>>>
+    pub fn cost<Request, F>(self, cost: F) -> RateLimitLayer<X, Plan<K, Cost<F>, N>>
     where
         F: Fn(&Request) -> NonZeroU32 + Clone,
     {
-        let Self { plan: Plan { pool, .. }, exchange } = self;
-        RateLimitLayer { plan: Plan { pool, cost: Cost(cost) }, exchange }
+        let Self { plan: Plan { pool, announce, .. }, exchange } = self;
+        RateLimitLayer { plan: Plan { pool, cost: Cost(cost), announce }, exchange }
+    }
+
+    /// Keeps the last of the bucket for requests that are critical: others are admitted only if
+    /// that many tokens are left after them. Who is critical passes others who wait.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    /// use http::Request;
+    ///
+    /// let limit = RateLimitLayer::new("api", Rate::per_second(100.try_into().unwrap()))
+    ///     .reserve(20.try_into().unwrap(), |request: &Request<String>| {
+    ///         request.uri().path() == "/checkout"
+    ///     });
+    /// # let _ = limit;
+    /// ```
+    #[must_use]
+    pub fn reserve<Request, F>(
+        self,
+        tokens: NonZeroU32,
+        critical: F,
+    ) -> RateLimitLayer<X, Plan<K, Reserve<C, F>, N>>
+    where
+        F: Fn(&Request) -> bool + Clone,
+    {
+        let Self { plan: Plan { pool, cost, announce }, exchange } = self;
+        let cost = Reserve { cost, kept: tokens.get(), critical };
+        RateLimitLayer { plan: Plan { pool, cost, announce }, exchange }
+    }
+
+    /// Says in every response what the limits are and what is left of them: see [`Headers`].
+    #[must_use]
+    pub fn headers(self) -> RateLimitLayer<X, Plan<K, C, Headers>> {
+        let Self { plan: Plan { pool, cost, .. }, exchange } = self;
+        RateLimitLayer { plan: Plan { pool, cost, announce: Headers }, exchange }
     }
 }
 

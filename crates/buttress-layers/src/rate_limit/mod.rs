@@ -37,6 +37,12 @@
 //!
 //! On axum, tonic, hyper and reqwest it is a plain `.layer(..)` without `.exchange(..)`.
 //!
+//! # One for each
+//!
+//! [`keyed`](RateLimitLayer::keyed) keeps a bucket for each key that it finds in a request:
+//! [`key::client_address`](buttress_core::http::key::client_address), which is not fooled by what a
+//! client writes into `X-Forwarded-For`, an API key, a route.
+//!
 //! # Waiting
 //!
 //! With [`wait`](RateLimitLayer::wait) a request that finds too little joins a queue, by order of
@@ -44,6 +50,12 @@
 //! not come in time, by the limit or by a [`timeout`](crate::timeout) around this layer, is refused
 //! at once and does not wait for nothing. Timers are as fine as a millisecond; a burst that holds
 //! less than the rate yields in two of them lets in fewer than the rate allows.
+//!
+//! # What callers are told
+//!
+//! Who is refused is told when to come again: in `Retry-After`, in `grpc-retry-pushback-ms`, or in
+//! the [`Rejection`]. Who asks for more than may ever come at once is told so instead. With
+//! [`headers`](RateLimitLayer::headers) every response says what the limits are and what is left.
 //!
 //! # What is promised
 //!
@@ -82,6 +94,7 @@
 //!
 //! [`Rejection`]: buttress_core::Rejection
 
+mod announce;
 mod common;
 mod counts;
 mod future;
@@ -100,6 +113,7 @@ mod words;
 mod tests;
 
 pub use self::{
+    announce::{Announce, Headers, Silent},
     counts::{Refusal, Totals},
     future::ResponseFuture,
     handle::RateLimitHandle,
@@ -108,5 +122,5 @@ pub use self::{
     layer::{Plan, RateLimitLayer},
     pool::{One, Pool, Seat},
     service::RateLimit,
-    weigh::{Cost, Each, Weigh},
+    weigh::{Cost, Each, Reserve, Weigh},
 };

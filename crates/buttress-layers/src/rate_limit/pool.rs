@@ -2,7 +2,7 @@ use std::{task::Waker, time::Instant};
 
 use buttress_core::{
     Lease, Shared,
-    rate_limit::{Ask, Limiter, Place},
+    rate_limit::{Ask, Limiter, Place, Standing},
 };
 
 use super::{
@@ -18,12 +18,24 @@ pub trait Pool<Request>: Clone {
 
     /// Draws from it, or joins those who wait for it.
     fn enter(&self, request: &Request, ask: Ask, now: Instant) -> Admission<Self::Seat>;
+
+    /// The layer's name.
+    fn name(&self) -> &str;
+
+    /// What is in it.
+    fn standings(&self, request: &Request, now: Instant) -> Vec<Standing>;
 }
 
 /// A place in a queue. To drop it gives it up.
 pub trait Seat {
     /// Asks whether it is its turn. Not after that.
     fn ask(&mut self, now: Instant, waker: &Waker) -> Told;
+
+    /// The layer's name.
+    fn name(&self) -> &str;
+
+    /// What is in the bucket.
+    fn standings(&self, now: Instant) -> Vec<Standing>;
 }
 
 /// One bucket, or one for each limit, for all requests.
@@ -50,6 +62,14 @@ impl<Request> Pool<Request> for One {
             |place| Queued { bucket: self.0.lease(), place: Some(place) },
         )
     }
+
+    fn name(&self) -> &str {
+        &self.0.common.name
+    }
+
+    fn standings(&self, _: &Request, now: Instant) -> Vec<Standing> {
+        self.0.limiter.standings(now)
+    }
 }
 
 /// A place in the queue of a layer without keys.
@@ -68,6 +88,14 @@ impl Seat for Queued {
             self.place = None;
         }
         told
+    }
+
+    fn name(&self) -> &str {
+        &self.bucket.common.name
+    }
+
+    fn standings(&self, now: Instant) -> Vec<Standing> {
+        self.bucket.limiter.standings(now)
     }
 }
 

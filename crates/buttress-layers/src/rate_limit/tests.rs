@@ -1,4 +1,5 @@
 mod keyed;
+mod told;
 
 use std::{
     num::NonZeroU32,

@@ -38,3 +38,32 @@ impl<F> fmt::Debug for Cost<F> {
         f.write_str("Cost(..)")
     }
 }
+
+/// The last part of the bucket is for some requests only.
+#[derive(Clone, Copy)]
+pub struct Reserve<C, F> {
+    pub(super) cost: C,
+    pub(super) kept: u32,
+    pub(super) critical: F,
+}
+
+impl<Request, C, F> Weigh<Request> for Reserve<C, F>
+where
+    C: Weigh<Request>,
+    F: Fn(&Request) -> bool + Clone,
+{
+    #[inline]
+    fn weigh(&self, request: &Request) -> Ask {
+        let ask = self.cost.weigh(request);
+        if (self.critical)(request) { ask } else { ask.leaving(self.kept) }
+    }
+}
+
+impl<C: fmt::Debug, F> fmt::Debug for Reserve<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserve")
+            .field("cost", &self.cost)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
+    }
+}
