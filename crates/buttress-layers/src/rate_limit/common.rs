@@ -93,6 +93,17 @@ impl Common {
                 self.counts.add(Cell::Admitted);
                 Admission::Admitted
             }
+            // It would have waited.
+            Entry::Refused(shortage)
+                if self.is_shadow()
+                    && shortage
+                        .retry_after()
+                        .is_some_and(|wait| wait.as_nanos() <= patience.into()) =>
+            {
+                self.counts.add(Cell::Admitted);
+                self.counts.add(Cell::Waited);
+                Admission::Admitted
+            }
             Entry::Refused(shortage) => match self.refuse(shortage, patience > 0) {
                 Some(rejection) => Admission::Refused(rejection),
                 None => Admission::Admitted,

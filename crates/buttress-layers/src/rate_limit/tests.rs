@@ -235,7 +235,7 @@ async fn nobody_waits_for_longer_than_the_caller_will() {
 
 #[tokio::test(start_paused = true)]
 async fn in_shadow_mode_it_counts_what_it_would_refuse_and_refuses_nothing() {
-    let layer = one_a_second().wait(TimeLimit::from_millis(1));
+    let layer = one_a_second();
     let handle = layer.handle();
     handle.set_shadow(true);
     let mut service = layer.layer(echo());
@@ -245,7 +245,22 @@ async fn in_shadow_mode_it_counts_what_it_would_refuse_and_refuses_nothing() {
     }
 
     assert!(handle.is_shadow());
-    assert_eq!((handle.totals().admitted, handle.totals().all_refused()), (5, 4));
+    assert_eq!((handle.totals().admitted, handle.totals().refused(Refusal::Empty)), (5, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_shadow_mode_nobody_waits_and_who_would_have_is_counted() {
+    let layer = one_a_second().wait(TimeLimit::from_secs(60));
+    let handle = layer.handle();
+    handle.set_shadow(true);
+    let mut service = layer.layer(echo());
+
+    for request in 0..5 {
+        assert_ready_ok!(call(&mut service, request).poll());
+    }
+
+    let totals = handle.totals();
+    assert_eq!((totals.admitted, totals.waited, totals.all_refused()), (5, 4, 0));
 }
 
 #[tokio::test(start_paused = true)]
