@@ -97,14 +97,17 @@ fn one(runtime: &'static tokio::runtime::Runtime) -> Vec<Case> {
 }
 
 fn keyed() -> Vec<Case> {
-    let quota = Quota::per_second(MANY);
+    // Keys that are in use, and not full again before they are asked for the next time.
+    let burst = NonZeroU32::new(1_000_000).expect("not 0");
+    let rate = Rate::per_minute(NonZeroU32::MIN).burst(burst);
+    let quota = Quota::per_minute(NonZeroU32::MIN).allow_burst(burst);
     let keyed = Arc::new(DefaultKeyedRateLimiter::<u64>::keyed(quota));
     let governed =
         Checked { inner: bare(), check: move |_: &Request<()>| keyed.check_key(&next()).is_ok() };
     let mut config = GovernorConfigBuilder::default();
-    config.period(Duration::from_nanos(1)).burst_size(u32::MAX);
+    config.period(Duration::from_secs(60)).burst_size(burst.get());
     let config = config.key_extractor(Next).finish().expect("a quota");
-    let ours = RateLimitLayer::new("r", RATE).keyed(|_: &Request<()>| next());
+    let ours = RateLimitLayer::new("r", rate).keyed(|_: &Request<()>| next());
     vec![
         Case::new("bare", bare(), request),
         Case::new("governor in a service, keyed", governed, request),

@@ -169,8 +169,13 @@ impl<K: Hash + Eq + Clone> Shard<K> {
         *old = limits;
     }
 
-    /// Looks through a few slots and forgets who is idle there. Returns how many.
+    /// Looks through a few slots and forgets who is idle there, if the table is about to grow.
+    /// Returns how many.
     pub(super) fn sweep_some(&mut self, now: u64) -> usize {
+        // Keys whose buckets fill up fast would else come and go with nearly every request.
+        if self.table.len() * 8 < self.table.capacity() * 7 {
+            return 0;
+        }
         let slots = SWEEP.min(self.table.num_buckets());
         (0..slots).filter(|_| self.forget_idle(now)).count()
     }
