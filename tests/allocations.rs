@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, ready},
     hint::black_box,
+    num::NonZeroU32,
     pin::pin,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -11,10 +12,11 @@ use std::{
 
 use allocation_counter::measure;
 use buttress::{
-    Criticality, Raise, Ratio, TimeLimit,
+    Criticality, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
+    rate_limit::RateLimitLayer,
     sli::{Record, SliLayer},
     timeout::{Limits, TimeoutLayer},
 };
@@ -171,6 +173,22 @@ fn fifty_thousand_calls_in_a_window_of_time_are_kept_in_no_memory() {
 
     assert_eq!(layer.handle().snapshot().tally().successes, 50_000);
     assert_eq!(allocated, 0);
+}
+
+#[test]
+fn a_rate_limit_allocates_nothing_for_who_is_admitted() {
+    let runtime = runtime();
+    let rate = Rate::per_second(NonZeroU32::new(1000).unwrap());
+    let waiting = RateLimitLayer::new("r", rate).wait(LIMIT);
+    let several = RateLimitLayer::several("r", [rate, Rate::per_day(NonZeroU32::MAX)]);
+    let keyed = RateLimitLayer::new("r", rate).keyed(|request: &Request<()>| request.version());
+
+    let mut refusing = RateLimitLayer::new("r", rate).layer(prompt());
+    assert_eq!(allocations(&runtime, &mut refusing, get), 0);
+    assert_eq!(allocations(&runtime, &mut waiting.layer(prompt()), get), 0);
+    assert_eq!(allocations(&runtime, &mut several.layer(prompt()), get), 0);
+    // The first request of a key makes its bucket.
+    assert_eq!(allocations(&runtime, &mut keyed.layer(prompt()), get), 0);
 }
 
 #[test]

@@ -14,10 +14,11 @@
 use std::{num::NonZeroU32, rc::Rc};
 
 use buttress::{
-    Plain, Raise, Ratio, TimeLimit,
+    Auto, Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::{StatusRules, key},
+    rate_limit::{Keyed as KeyedBy, One, Plan, RateLimitLayer},
     sli::SliLayer,
     timeout::{Clock, Limits, TimeoutLayer},
 };
@@ -25,6 +26,7 @@ use buttress_testkit::{
     Body,
     laws::{self, Settled, Subject, Violation},
 };
+use http::{Method, Request};
 
 obeys_the_contract! {
     timeout: TimeoutLayer::new("t", LIMIT);
@@ -53,6 +55,15 @@ obeys_the_contract! {
     bulkhead_judging: BulkheadLayer::new("b", TWO).adaptive(Adaptive::aimd()).judge(StatusRules::DEFAULT);
     bulkhead_plain: BulkheadLayer::new("b", ONE).exchange(Plain);
     bulkhead_in_shadow: shadowed(BulkheadLayer::new("b", ONE).queue(4));
+    rate_limit: RateLimitLayer::new("r", ample());
+    rate_limit_of_several: RateLimitLayer::several("r", [ample(), Rate::per_day(NonZeroU32::MAX)]);
+    rate_limit_raising: RateLimitLayer::new("r", ample()).on_reject(Raise);
+    rate_limit_plain: RateLimitLayer::new("r", ample()).exchange(Plain);
+    rate_limit_by_cost: RateLimitLayer::new("r", ample()).cost(two);
+    rate_limit_waiting: Admitting(RateLimitLayer::new("r", tight()).wait(LIMIT));
+    rate_limit_keyed: ByKey(RateLimitLayer::new("r", ample()).keyed(method as fn(&Request<Body>) -> Method));
+    rate_limit_keyed_waiting: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).wait(LIMIT));
+    rate_limit_in_shadow: rate_limit_in_shadow();
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -96,9 +107,34 @@ fn in_shadow(layer: TimeoutLayer) -> TimeoutLayer {
     layer
 }
 
+/// A rate that all these calls keep to.
+fn ample() -> Rate {
+    Rate::per_second(NonZeroU32::new(1_000_000).unwrap())
+}
+
+/// A rate at which nearly all calls have to wait.
+fn tight() -> Rate {
+    Rate::per_second(NonZeroU32::new(100).unwrap()).burst(NonZeroU32::MIN)
+}
+
+fn two(_: &Request<Body>) -> NonZeroU32 {
+    NonZeroU32::new(2).unwrap()
+}
+
+fn method(request: &Request<Body>) -> Method {
+    request.method().clone()
+}
+
+/// A rate limit that would have refused nearly all.
+fn rate_limit_in_shadow() -> Admitting {
+    let layer = RateLimitLayer::new("r", tight());
+    layer.handle().set_shadow(true);
+    Admitting(layer)
+}
+
 /// What can be read off a layer.
-trait Told: Sized {
-    fn told(self) -> Subject<Self>;
+trait Told<L = Self>: Sized {
+    fn told(self) -> Subject<L>;
 }
 
 /// It settles no call that it does not refuse.
@@ -170,6 +206,40 @@ impl<X, T> Told for BulkheadLayer<X, T> {
         subject
             .refused(move || counted.snapshot().all_refused())
             .exhaust(move || refusing.set_limit(0))
+    }
+}
+
+/// It refuses every call once its bucket has been emptied.
+impl<X, C> Told for RateLimitLayer<X, Plan<One, C>> {
+    fn told(self) -> Subject<Self> {
+        let handle = Rc::new(self.handle());
+        let [counted, watched] = [(); 2].map(|()| Rc::clone(&handle));
+        Subject::new(self)
+            .refused(move || counted.totals().all_refused())
+            .released(move || watched.is_last())
+            .exhaust(move || handle.drain())
+    }
+}
+
+/// A rate limit that refuses none of these calls: they wait, or it is in shadow mode.
+struct Admitting(RateLimitLayer);
+
+impl Told<RateLimitLayer> for Admitting {
+    fn told(self) -> Subject<RateLimitLayer> {
+        let handle = self.0.handle();
+        Subject::new(self.0).released(move || handle.is_last())
+    }
+}
+
+/// A rate limit with keys: all requests of these laws have one.
+struct ByKey(RateLimitLayer<Auto, ByMethod>);
+
+type ByMethod = Plan<KeyedBy<Method, fn(&Request<Body>) -> Method>>;
+
+impl Told<RateLimitLayer<Auto, ByMethod>> for ByKey {
+    fn told(self) -> Subject<RateLimitLayer<Auto, ByMethod>> {
+        let handle = self.0.handle();
+        Subject::new(self.0).released(move || handle.is_last())
     }
 }
 

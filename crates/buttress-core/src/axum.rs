@@ -1,8 +1,15 @@
-//! The route template of a request that an axum router has matched.
+//! What axum says of a request: the route template that it matched, and who has connected.
 
-use ::axum::extract::MatchedPath;
+use std::net::SocketAddr;
+
+use ::axum::extract::{ConnectInfo, MatchedPath};
 
 /// `/users/{id}`, not `/users/7`; `None` in a fallback, and outside the router.
 pub(crate) fn matched_path(extensions: &::http::Extensions) -> Option<&str> {
     extensions.get::<MatchedPath>().map(MatchedPath::as_str)
+}
+
+/// Who has connected, where the router is served so that it knows.
+pub(crate) fn peer(extensions: &::http::Extensions) -> Option<SocketAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
 }

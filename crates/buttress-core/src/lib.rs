@@ -35,6 +35,7 @@ mod observe;
 mod plain;
 mod random;
 mod rate;
+pub mod rate_limit;
 mod ratio;
 mod rejection;
 mod time_limit;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    TimeLimit,
+    Rate, TimeLimit,
     breaker::{Cause, Transition},
 };
 
@@ -73,6 +73,15 @@ pub enum Change {
     Isolated(bool),
     /// Somebody set other conditions, waits or probes.
     Settings,
+    /// Somebody set another rate for one of the limits of a rate limit.
+    Rate {
+        /// Which of them, in the order in which they were named.
+        limit: usize,
+        /// The rate from now on.
+        rate: Rate,
+    },
+    /// Somebody set how long requests wait for a rate limit; `None` for not at all.
+    Patience(Option<TimeLimit>),
     /// A keyed layer has no room for more keys: from now on new ones push out old ones.
     KeysFull {
         /// How many keys it holds.
@@ -110,6 +119,16 @@ impl fmt::Display for Change {
             Self::Isolated(true) => f.write_str("isolated"),
             Self::Isolated(false) => f.write_str("no longer isolated"),
             Self::Settings => f.write_str("settings changed"),
+            Self::Rate { limit, rate } => write!(
+                f,
+                "rate {} set: {} in {:?}, {} at once",
+                limit + 1,
+                rate.events(),
+                rate.period(),
+                rate.most_at_once()
+            ),
+            Self::Patience(Some(limit)) => write!(f, "requests wait for {:?}", limit.get()),
+            Self::Patience(None) => f.write_str("requests do not wait"),
             Self::KeysFull { capacity } => {
                 write!(f, "{capacity} keys known and no room for more: new ones push out old ones")
             }

@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod bulkhead;
 mod clock;
+pub mod rate_limit;
 pub mod sli;
 pub mod timeout;
 

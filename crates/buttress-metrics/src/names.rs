@@ -98,6 +98,24 @@ names! {
         "Requests that wait in the queue, by partition.";
     BULKHEAD_SHADOW: Gauge "buttress_bulkhead_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
+    RATE_LIMIT_ADMITTED: Counter "buttress_rate_limit_admitted_requests_total" Count
+        "Requests admitted, at once or after a wait.";
+    RATE_LIMIT_WAITED: Counter "buttress_rate_limit_waited_requests_total" Count
+        "Requests admitted that had to wait.";
+    RATE_LIMIT_LEFT: Counter "buttress_rate_limit_left_requests_total" Count
+        "Requests that were dropped while they waited.";
+    RATE_LIMIT_REFUSED: Counter "buttress_rate_limit_refused_requests_total" Count
+        "Requests refused, by reason: empty, too_long or too_much.";
+    RATE_LIMIT_WAITING: Gauge "buttress_rate_limit_waiting_requests" Count
+        "Requests that wait.";
+    RATE_LIMIT_RATE: Gauge "buttress_rate_limit_rate_per_second" CountPerSecond
+        "The rates in force, by their place among the limits of the layer.";
+    RATE_LIMIT_BURST: Gauge "buttress_rate_limit_burst_requests" Count
+        "How many may come at once, by the place among the limits of the layer.";
+    RATE_LIMIT_KEYS: Gauge "buttress_rate_limit_keys" Count
+        "Keys that have a bucket of their own.";
+    RATE_LIMIT_SHADOW: Gauge "buttress_rate_limit_shadow" Count
+        "1 while the layer decides and counts but refuses nothing.";
     PLAIN_DURATION: Histogram "buttress_sli_call_duration_seconds" Seconds
         "Duration of calls that are neither HTTP nor gRPC.";
     HTTP_SERVER: Histogram "http_server_request_duration_seconds" Seconds

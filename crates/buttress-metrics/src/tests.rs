@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Change, Event, Observe, Ratio, TimeLimit};
+use buttress_core::{Change, Event, Observe, Rate, Ratio, TimeLimit};
 use buttress_layers::{
     bulkhead::{BulkheadLayer, Partitions},
+    rate_limit::RateLimitLayer,
     sli::SliLayer,
     timeout::{Limits, TimeoutLayer},
 };
@@ -343,4 +344,46 @@ async fn the_partitions_of_a_bulkhead_have_series_of_their_own() {
     let live =
         r#"buttress_bulkhead_partition_in_flight_requests{bulkhead="shop",partition="live"}"#;
     assert_eq!(value(&page, live), Some(1.0), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_says_what_it_admitted_refused_and_let_wait() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let three = Rate::per_minute(3.try_into().unwrap()).burst(2.try_into().unwrap());
+    let limit = RateLimitLayer::new("api", three);
+    let keyed =
+        RateLimitLayer::new("keyed", three).keyed(|request: &Request<()>| request.version());
+    let handle = limit.handle();
+    telemetry.watch(limit.handle());
+    telemetry.watch(keyed.handle());
+    let answer = || {
+        let body = || Full::new(Bytes::from_static(b"body"));
+        service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(Response::new(body()))))
+    };
+
+    for _ in 0..5 {
+        limit.layer(answer()).oneshot(get("/")).await.unwrap();
+        keyed.layer(answer()).oneshot(get("/")).await.unwrap();
+    }
+    handle.set_patience(Some(TimeLimit::from_secs(60)));
+    let mut waits = tokio_test::task::spawn(limit.layer(answer()).oneshot(get("/")));
+    assert!(waits.poll().is_pending());
+    let during = scrape(&telemetry, &exporter);
+    drop(waits);
+    let after = scrape(&telemetry, &exporter);
+
+    let api = |page: &str, series: &str, labels: &str| {
+        value(page, &format!("buttress_rate_limit_{series}{{rate_limit=\"api\"{labels}}}"))
+    };
+    assert_eq!(api(&during, "admitted_requests_total", ""), Some(2.0));
+    assert_eq!(api(&during, "refused_requests_total", ",reason=\"empty\""), Some(3.0));
+    assert_eq!(api(&during, "refused_requests_total", ",reason=\"too_much\""), Some(0.0));
+    assert_eq!(api(&during, "waiting_requests", ""), Some(1.0));
+    assert_eq!(api(&during, "rate_per_second", ",limit=\"1\""), Some(0.05));
+    assert_eq!(api(&during, "burst_requests", ",limit=\"1\""), Some(2.0));
+    assert_eq!(api(&after, "waiting_requests", ""), Some(0.0));
+    assert_eq!(api(&after, "left_requests_total", ""), Some(1.0));
+    assert_eq!(value(&after, "buttress_rate_limit_keys{rate_limit=\"keyed\"}"), Some(1.0));
+    let keyed = "buttress_rate_limit_refused_requests_total{rate_limit=\"keyed\",reason=\"empty\"}";
+    assert_eq!(value(&after, keyed), Some(3.0));
 }

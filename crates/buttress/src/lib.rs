@@ -63,6 +63,11 @@ pub mod breaker {
     pub use buttress_core::breaker::*;
     pub use buttress_layers::breaker::*;
 }
+/// The rate limit: the layer, and what its core decides by.
+pub mod rate_limit {
+    pub use buttress_core::rate_limit::*;
+    pub use buttress_layers::rate_limit::*;
+}
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;
 

@@ -1,10 +1,12 @@
-//! Keys for layers that keep a state for each: a breaker per route, per method, per authority.
+//! Keys for layers that keep a state for each: a breaker per route, per method, per authority, a
+//! rate limit per client.
 
 use std::borrow::Cow;
 
 use http::{Request, header};
 
 use super::RequestHead;
+pub use super::client::client_address;
 
 /// The template of the request's route, or the method of a gRPC call; empty where there is none,
 /// so that such requests share a key. Never a raw path, of which there may be any number.

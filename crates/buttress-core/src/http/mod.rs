@@ -16,6 +16,7 @@
 
 mod body;
 mod classify;
+mod client;
 mod head;
 pub(crate) mod judge;
 pub mod key;
@@ -26,6 +27,7 @@ mod rules;
 pub use self::{
     body::Watched,
     classify::{Classified, Classify, HttpCase},
+    client::{ParseNetworkError, TrustedProxies},
     head::{RequestHead, ResponseHead},
     problem::ProblemDetails,
     respond::Respond,

@@ -3,3 +3,7 @@
 pub(crate) fn matched_path(_: &::http::Extensions) -> Option<&str> {
     None
 }
+
+pub(crate) fn peer(_: &::http::Extensions) -> Option<std::net::SocketAddr> {
+    None
+}

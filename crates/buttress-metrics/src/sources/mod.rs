@@ -2,5 +2,6 @@
 
 mod breaker;
 mod bulkhead;
+mod rate_limit;
 mod sli;
 mod timeout;

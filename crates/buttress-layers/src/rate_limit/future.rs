@@ -1,0 +1,195 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use buttress_core::{Reject, Rejection, clock};
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
+
+use super::{Announce, common::Told, pool::Seat};
+use crate::clock::read;
+
+/// The response of a [`RateLimit`](super::RateLimit) service.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
+    #[pin]
+    stage: Stage<S, F, T, Request, Kept>,
+    /// Whether a layer around us shares our readings of the clock.
+    nested: bool,
+    exchange: X,
+    announce: N,
+    /// What the response will say of the limit, once that is known.
+    note: Option<Note>,
+}
+
+#[pin_project(project = StageProj)]
+enum Stage<S, F, T, Request, Kept> {
+    Running {
+        #[pin]
+        inner: F,
+    },
+    Waiting {
+        #[pin]
+        waiting: Waiting<S, T, Request, Kept>,
+    },
+    Refused {
+        refusal: Option<(Rejection, Kept)>,
+    },
+}
+
+/// A call that waits for its turn.
+#[pin_project(project = WaitingProj)]
+pub(super) struct Waiting<S, T, Request, Kept> {
+    seat: T,
+    /// Made when it is first polled.
+    #[pin]
+    timer: Option<Sleep>,
+    /// The instance that was ready.
+    service: S,
+    /// What the call takes along, or the refusal: `None` afterwards.
+    rest: Option<(Request, Kept)>,
+}
+
+impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
+    pub(super) fn new(seat: T, service: S, request: Request, kept: Kept) -> Self {
+        Self { seat, timer: None, service, rest: Some((request, kept)) }
+    }
+
+    /// What the response will say of the limit.
+    fn note<N, Res>(&self, announce: &N) -> N::Note
+    where
+        T: Seat,
+        N: Announce<Res>,
+    {
+        announce.note(self.seat.name(), || self.seat.standings(read()))
+    }
+
+    /// Waits until it is let in, and calls; or is refused.
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Future, (Rejection, Kept)>>
+    where
+        S: Service<Request>,
+        T: Seat,
+    {
+        let WaitingProj { seat, mut timer, service, rest } = self.project();
+        loop {
+            let refused = match seat.ask(read(), cx.waker()) {
+                Told::Admitted => None,
+                Told::Refused(rejection) => Some(rejection),
+                Told::Wait(until) => {
+                    ready!(sleep(timer.as_mut(), until.into()).poll(cx));
+                    continue;
+                }
+            };
+            let (request, kept) = rest.take().expect("its turn comes once");
+            return Poll::Ready(match refused {
+                None => {
+                    let _entered = clock::enter(read);
+                    Ok(service.call(request))
+                }
+                Some(rejection) => Err((rejection, kept)),
+            });
+        }
+    }
+}
+
+/// The timer, made if it is not there yet, and set to `at`.
+fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
+    match timer.as_mut().as_pin_mut() {
+        None => timer.set(Some(sleep_until(at))),
+        Some(timer) if timer.deadline() != at => timer.reset(at),
+        Some(_) => {}
+    }
+    timer.as_pin_mut().expect("made above")
+}
+
+impl<S, F, X, T, Request, Kept, N, Note> ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
+    #[inline]
+    pub(super) fn running(inner: F, announce: N, note: Note, nested: bool, exchange: X) -> Self {
+        Self { stage: Stage::Running { inner }, nested, exchange, announce, note: Some(note) }
+    }
+
+    pub(super) fn waiting(
+        waiting: Waiting<S, T, Request, Kept>,
+        announce: N,
+        nested: bool,
+        exchange: X,
+    ) -> Self {
+        Self { stage: Stage::Waiting { waiting }, nested, exchange, announce, note: None }
+    }
+
+    pub(super) fn refused(
+        refusal: (Rejection, Kept),
+        announce: N,
+        note: Note,
+        nested: bool,
+        exchange: X,
+    ) -> Self {
+        let stage = Stage::Refused { refusal: Some(refusal) };
+        Self { stage, nested, exchange, announce, note: Some(note) }
+    }
+}
+
+impl<S, X, T, Request, N> Future
+    for ResponseFuture<S, S::Future, X, T, Request, X::Context, N, N::Note>
+where
+    S: Service<Request>,
+    T: Seat,
+    N: Announce<S::Response>,
+    X: Reject<Request, S::Response, S::Error>,
+{
+    type Output = Result<S::Response, X::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let _scope = clock::poll(*this.nested);
+        let mut answer = loop {
+            match this.stage.as_mut().project() {
+                StageProj::Running { inner } => {
+                    break ready!(inner.poll(cx)).map_err(|error| this.exchange.inner(error));
+                }
+                StageProj::Waiting { mut waiting } => {
+                    let turn = ready!(waiting.as_mut().poll(cx));
+                    *this.note = Some(waiting.note(this.announce));
+                    let stage = match turn {
+                        Ok(inner) => Stage::Running { inner },
+                        Err(refusal) => Stage::Refused { refusal: Some(refusal) },
+                    };
+                    this.stage.set(stage);
+                }
+                StageProj::Refused { refusal } => {
+                    let (rejection, kept) = refusal.take().expect("polled after completion");
+                    break this.exchange.reject(kept, rejection);
+                }
+            }
+        };
+        if let (Ok(response), Some(note)) = (&mut answer, this.note.take()) {
+            N::stamp(note, response);
+        }
+        Poll::Ready(answer)
+    }
+}
+
+impl<S, F, X: fmt::Debug, T, Request, Kept, N, Note> fmt::Debug
+    for ResponseFuture<S, F, X, T, Request, Kept, N, Note>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match &self.stage {
+            Stage::Running { .. } => "Running",
+            Stage::Waiting { .. } => "Waiting",
+            Stage::Refused { .. } => "Refused",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("stage", &stage)
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
+    }
+}

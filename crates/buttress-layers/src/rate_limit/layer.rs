@@ -1,0 +1,201 @@
+use std::{
+    hash::Hash,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+};
+
+use buttress_core::{Auto, Custom, Rate, Shared, TimeLimit, rate_limit::Limiter};
+use tower_layer::Layer;
+
+use super::{
+    Cost, Each, Headers, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle, Reserve,
+    Silent, common::Common, keys::Keys, pool::Bucket, words::MOST,
+};
+
+/// Builds [`RateLimit`] services.
+///
+/// See the [module docs](super) for an example.
+#[derive(Clone, Debug)]
+pub struct RateLimitLayer<X = Auto, P = Plan> {
+    plan: P,
+    exchange: X,
+}
+
+/// What a layer limits: which requests together, by what they cost, and what it tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<K = One, C = Each, N = Silent> {
+    pub(super) pool: K,
+    pub(super) cost: C,
+    pub(super) announce: N,
+}
+
+impl RateLimitLayer {
+    /// A layer whose name stands in refusals, logs and metrics.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, rate: Rate) -> Self {
+        Self::several(name, [rate])
+    }
+
+    /// A layer with several limits, all of which hold: so many a second and so many a day.
+    ///
+    /// A request is admitted by all or takes from none, and the one that lets it wait longest says
+    /// when to come again.
+    ///
+    /// # Panics
+    ///
+    /// Without a rate, or with more than four.
+    #[must_use]
+    pub fn several(name: impl Into<Arc<str>>, rates: impl IntoIterator<Item = Rate>) -> Self {
+        let rates: Vec<_> = rates.into_iter().collect();
+        assert!(rates.len() <= MOST, "{} limits at once, and {MOST} at the most", rates.len());
+        let bucket = Bucket { common: Common::new(name.into()), limiter: Limiter::new(rates) };
+        let plan = Plan { pool: One(Shared::new(bucket)), cost: Each, announce: Silent };
+        Self { plan, exchange: Auto }
+    }
+}
+
+impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
+    /// Lets requests wait for their turn, for so long at the most. Who would have to wait for
+    /// longer is refused at once. It becomes part of the layer's state, and so of its clones.
+    #[must_use]
+    pub fn wait(self, limit: TimeLimit) -> Self {
+        self.plan.pool.0.common.set_patience(Some(limit));
+        self
+    }
+
+    /// Reads and moves the state while the layer works.
+    #[must_use]
+    pub fn handle(&self) -> RateLimitHandle {
+        RateLimitHandle { bucket: self.plan.pool.0.clone() }
+    }
+}
+
+impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
+    /// A bucket for each key that is found in a request: an address, an API key, a route, or
+    /// anything. There is room for 65,536 keys.
+    ///
+    /// A key whose bucket is full is forgotten before long, since it is as good as new. When there
+    /// is room for no more, the one with the fullest bucket among a few is pushed out; and keys
+    /// that are not known begin with no more in their buckets than it had, so nobody gets more than
+    /// the rate by being forgotten.
+    ///
+    /// A key costs a little over twice its own size and 9 bytes at the most, and half as much at
+    /// the least: 2.1 MB for 65,536 addresses, and what the keys themselves have on the heap.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    /// use http::Request;
+    ///
+    /// let per_account = RateLimitLayer::new("api", Rate::per_minute(100.try_into().unwrap()))
+    ///     .keyed(|request: &Request<String>| request.extensions().get::<u64>().copied());
+    ///
+    /// assert_eq!(per_account.handle().known(), 0);
+    /// ```
+    #[must_use]
+    pub fn keyed<Request, K, F>(self, key: F) -> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>>
+    where
+        K: Hash + Eq + Clone,
+        F: Fn(&Request) -> K + Clone,
+    {
+        let Self { plan: Plan { pool: One(bucket), cost, announce }, exchange } = self;
+        let Bucket { common, limiter } = &*bucket;
+        let keys = Shared::new(Keys::new(common.anew(), limiter.rates()));
+        RateLimitLayer { plan: Plan { pool: Keyed { keys, key }, cost, announce }, exchange }
+    }
+}
+
+impl<X, C, N, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>> {
+    /// Lets requests wait for their turn, each for its key, for so long at the most. Who would have
+    /// to wait for longer is refused at once. It becomes part of the layer's state, and so of its
+    /// clones.
+    #[must_use]
+    pub fn wait(self, limit: TimeLimit) -> Self {
+        self.plan.pool.keys.common.set_patience(Some(limit));
+        self
+    }
+
+    /// Makes room for so many keys. It becomes part of the layer's state, and so of its clones.
+    #[must_use]
+    pub fn capacity(self, keys: NonZeroUsize) -> Self {
+        self.plan.pool.keys.set_capacity(keys.get());
+        self
+    }
+
+    /// Reads and moves the state while the layer works.
+    #[must_use]
+    pub fn handle(&self) -> KeyedRateLimitHandle<K> {
+        KeyedRateLimitHandle { keys: self.plan.pool.keys.clone() }
+    }
+}
+
+impl<X, K, C, N> RateLimitLayer<X, Plan<K, C, N>> {
+    /// Lets each request cost what `cost` says of it, and not one. What costs more than the burst
+    /// can never be admitted, and is told so.
+    #[must_use]
+    pub fn cost<Request, F>(self, cost: F) -> RateLimitLayer<X, Plan<K, Cost<F>, N>>
+    where
+        F: Fn(&Request) -> NonZeroU32 + Clone,
+    {
+        let Self { plan: Plan { pool, announce, .. }, exchange } = self;
+        RateLimitLayer { plan: Plan { pool, cost: Cost(cost), announce }, exchange }
+    }
+
+    /// Keeps the last of the bucket for requests that are critical: others are admitted only if
+    /// that many tokens are left after them. Who is critical passes others who wait.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    /// use http::Request;
+    ///
+    /// let limit = RateLimitLayer::new("api", Rate::per_second(100.try_into().unwrap()))
+    ///     .reserve(20.try_into().unwrap(), |request: &Request<String>| {
+    ///         request.uri().path() == "/checkout"
+    ///     });
+    /// # let _ = limit;
+    /// ```
+    #[must_use]
+    pub fn reserve<Request, F>(
+        self,
+        tokens: NonZeroU32,
+        critical: F,
+    ) -> RateLimitLayer<X, Plan<K, Reserve<C, F>, N>>
+    where
+        F: Fn(&Request) -> bool + Clone,
+    {
+        let Self { plan: Plan { pool, cost, announce }, exchange } = self;
+        let cost = Reserve { cost, kept: tokens.get(), critical };
+        RateLimitLayer { plan: Plan { pool, cost, announce }, exchange }
+    }
+
+    /// Says in every response what the limits are and what is left of them: see [`Headers`].
+    #[must_use]
+    pub fn headers(self) -> RateLimitLayer<X, Plan<K, C, Headers>> {
+        let Self { plan: Plan { pool, cost, .. }, exchange } = self;
+        RateLimitLayer { plan: Plan { pool, cost, announce: Headers }, exchange }
+    }
+}
+
+impl<X, P> RateLimitLayer<X, P> {
+    /// Replaces how refusals surface.
+    #[must_use]
+    pub fn exchange<Y>(self, exchange: Y) -> RateLimitLayer<Y, P> {
+        RateLimitLayer { plan: self.plan, exchange }
+    }
+
+    /// Replaces how refusals surface.
+    #[must_use]
+    pub fn on_reject<R>(self, reject: R) -> RateLimitLayer<Custom<X, R>, P> {
+        let Self { plan, exchange } = self;
+        RateLimitLayer { plan, exchange: Custom { judge: exchange, reject } }
+    }
+}
+
+impl<S, X: Clone, P: Clone> Layer<S> for RateLimitLayer<X, P> {
+    type Service = RateLimit<S, X, P>;
+
+    fn layer(&self, inner: S) -> RateLimit<S, X, P> {
+        RateLimit::new(inner, self.plan.clone(), self.exchange.clone())
+    }
+}

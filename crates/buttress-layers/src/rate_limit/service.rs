@@ -1,0 +1,75 @@
+use std::{
+    mem,
+    task::{Context, Poll},
+};
+
+use buttress_core::{Auto, Reject, clock};
+use tower_service::Service;
+
+use super::{
+    Announce, Plan, ResponseFuture, Weigh, common::Admission, future::Waiting, pool::Pool,
+};
+use crate::clock::read;
+
+/// Refuses requests that come faster than a rate, or lets them wait.
+///
+/// See the [module docs](super) for an example.
+#[derive(Clone, Debug)]
+pub struct RateLimit<S, X = Auto, P = Plan> {
+    inner: S,
+    plan: P,
+    exchange: X,
+}
+
+impl<S, X, P> RateLimit<S, X, P> {
+    pub(super) fn new(inner: S, plan: P, exchange: X) -> Self {
+        Self { inner, plan, exchange }
+    }
+}
+
+impl<S, X, K, C, N, Request> Service<Request> for RateLimit<S, X, Plan<K, C, N>>
+where
+    S: Service<Request> + Clone,
+    K: Pool<Request>,
+    C: Weigh<Request>,
+    N: Announce<S::Response>,
+    X: Reject<Request, S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = X::Error;
+    type Future = ResponseFuture<S, S::Future, X, K::Seat, Request, X::Context, N, N::Note>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(|error| self.exchange.inner(error))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request) -> Self::Future {
+        let entered = clock::enter(read);
+        let nested = entered.is_nested();
+        let (now, exchange) = (entered.now(), self.exchange.clone());
+        let Plan { pool, cost, announce } = &self.plan;
+        let note = || announce.note(pool.name(), || pool.standings(&request, now));
+        match pool.enter(&request, cost.weigh(&request), now) {
+            Admission::Admitted => {
+                let (announce, note) = (announce.clone(), note());
+                let inner = self.inner.call(request);
+                ResponseFuture::running(inner, announce, note, nested, exchange)
+            }
+            Admission::Refused(rejection) => {
+                let (announce, note) = (announce.clone(), note());
+                let refusal = (rejection, exchange.context(&request));
+                ResponseFuture::refused(refusal, announce, note, nested, exchange)
+            }
+            Admission::Waiting(seat) => {
+                let kept = exchange.context(&request);
+                // The instance that was polled is the one that may be called.
+                let clone = self.inner.clone();
+                let service = mem::replace(&mut self.inner, clone);
+                let waiting = Waiting::new(seat, service, request, kept);
+                ResponseFuture::waiting(waiting, announce.clone(), nested, exchange)
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+use std::num::NonZeroUsize;
+
+use super::*;
+
+type ByNumber = Plan<Keyed<u32, fn(&u32) -> u32>>;
+
+fn keyed(rate: Rate) -> RateLimitLayer<Plain, ByNumber> {
+    layer(rate).keyed(|request: &u32| *request)
+}
+
+fn admits<S>(service: &mut S, request: u32) -> bool
+where
+    S: Service<u32, Error = BoxError>,
+{
+    assert_ready!(call(service, request).poll()).is_ok()
+}
+
+/// L12.
+#[tokio::test(start_paused = true)]
+async fn each_key_has_a_bucket_of_its_own() {
+    let layer = keyed(Rate::per_second(n(2)));
+    let mut service = layer.layer(echo());
+
+    let (a, b) = (1, 2);
+    let admitted = [a, a, a, b, b].map(|key| admits(&mut service, key));
+
+    assert_eq!(admitted, [true, true, false, true, true]);
+    assert_eq!(layer.handle().known(), 2);
+    assert_eq!(layer.handle().peek(&a).unwrap().available, 0);
+    assert_eq!(layer.handle().peek(&3), None);
+}
+
+/// L12: governor and r4j keep them for ever.
+#[tokio::test(start_paused = true)]
+async fn a_million_keys_that_came_once_are_forgotten_and_their_memory_returns() {
+    let layer = keyed(Rate::per_second(n(2))).capacity(NonZeroUsize::new(2_000_000).unwrap());
+    let (handle, mut service) = (layer.handle(), layer.layer(echo()));
+    let empty = handle.bytes();
+    for key in 0..1_000_000 {
+        assert!(admits(&mut service, key));
+    }
+    let (known, bytes) = (handle.known(), handle.bytes());
+
+    advance(ms(10_000)).await;
+    handle.sweep();
+
+    // 36 for u64 keys, which these are half of.
+    assert_eq!(known, 1_000_000);
+    assert!(bytes <= 28_000_000, "{bytes} bytes");
+    assert_eq!(handle.known(), 0);
+    assert_eq!(handle.bytes(), empty);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_idle_make_room_without_a_sweep() {
+    let layer = keyed(Rate::per_second(n(1)));
+    let (handle, mut service) = (layer.handle(), layer.layer(echo()));
+
+    let mut most = 0;
+    for key in 0..200_000 {
+        // A thousand are active at a time.
+        advance(ms(1)).await;
+        assert!(admits(&mut service, key));
+        most = most.max(handle.known());
+    }
+
+    // Each of 256 shards grows to the size for its keys and is looked through once in so many.
+    assert!(most <= 8_000, "{most} keys were kept of 1,000 that were active");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_pushed_out_gets_no_more_by_it() {
+    struct Full(Arc<Mutex<usize>>);
+    impl Observe for Full {
+        fn observe(&self, event: &Event<'_>) {
+            assert_eq!(event.change, Change::KeysFull { capacity: 100 });
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+    let full = Arc::new(Mutex::new(0));
+    let layer = keyed(Rate::per_second(n(3))).capacity(NonZeroUsize::new(100).unwrap());
+    let (handle, mut service) = (layer.handle(), layer.layer(echo()));
+    handle.observe(Arc::new(Full(Arc::clone(&full))));
+
+    let mut admitted = [0; 1000];
+    for _ in 0..5 {
+        for key in 0..1000 {
+            admitted[key as usize] += u32::from(admits(&mut service, key));
+            assert!(handle.known() <= 100, "{} keys", handle.known());
+        }
+    }
+
+    assert!(admitted.iter().all(|admitted| *admitted <= 3), "{:?}", admitted.iter().max());
+    assert_eq!(*full.lock().unwrap(), 1, "told once");
+    advance(ms(1000)).await;
+    // Once time has passed, a new key has a full bucket again.
+    assert_eq!((0..4).filter(|_| admits(&mut service, 5000)).count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_costs_too_much_leaves_no_key_behind() {
+    let layer = keyed(Rate::per_second(n(5))).cost(|_: &u32| n(6));
+    let mut service = layer.layer(echo());
+
+    assert!(!admits(&mut service, 1));
+
+    assert_eq!(layer.handle().known(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_a_queue_of_its_own() {
+    let layer = keyed(Rate::per_second(n(1))).wait(TimeLimit::from_secs(5));
+    let (handle, mut service) = (layer.handle(), layer.layer(echo()));
+    let start = Instant::now();
+    assert!(admits(&mut service, 1));
+
+    let mut first = call(&mut service, 1);
+    let mut second = call(&mut service, 1);
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    assert!(admits(&mut service, 2), "another key does not wait");
+    let waiting = (handle.waiting(), handle.peek(&1).unwrap().available);
+    drop(first);
+    let answer = second.into_inner().await;
+
+    assert_eq!(waiting, (2, -2));
+    assert_eq!((answer.unwrap(), start.elapsed()), (1, ms(1000)));
+    assert_eq!((handle.waiting(), handle.totals().left, handle.totals().waited), (0, 1, 1));
+    handle.sweep();
+    assert_eq!(handle.known(), 1, "a second has not passed since it was let in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_not_pushed_out() {
+    let layer =
+        keyed(Rate::per_second(n(1))).capacity(NonZeroUsize::MIN).wait(TimeLimit::from_secs(5));
+    let mut service = layer.layer(echo());
+    assert!(admits(&mut service, 1));
+    let mut waits = call(&mut service, 1);
+    assert_pending!(waits.poll());
+
+    for key in 2..1000 {
+        let _ = call(&mut service, key).poll();
+    }
+
+    assert_eq!(waits.into_inner().await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_limits_hold_for_each_key_all_or_nothing() {
+    let rates = [Rate::per_second(n(2)), Rate::per_day(n(3))];
+    let layer = RateLimitLayer::several("limit", rates).exchange(Plain).keyed(|key: &u32| *key);
+    let mut service = layer.layer(echo());
+
+    let now: Vec<_> = [1, 1, 1, 2, 2].map(|key| admits(&mut service, key)).into();
+    advance(ms(1000)).await;
+    let later: Vec<_> = [1, 1, 2, 2].map(|key| admits(&mut service, key)).into();
+    let error = assert_ready_err!(call(&mut service, 1).poll());
+
+    assert_eq!(now, [true, true, false, true, true]);
+    assert_eq!(later, [true, false, true, false]);
+    assert_eq!(refusal(&error).1, Some(ms(86_400_000 / 3 - 1000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_rate_holds_for_all_keys_and_is_no_burst() {
+    let layer = keyed(Rate::per_second(n(2)));
+    let mut service = layer.layer(echo());
+    assert!(admits(&mut service, 1) && admits(&mut service, 1) && admits(&mut service, 2));
+
+    layer.handle().set_rate(Rate::per_second(n(10)));
+
+    let admitted = [1, 2, 3].map(|key| (0..20).filter(|_| admits(&mut service, key)).count());
+    assert_eq!(admitted, [0, 1, 10]);
+    advance(ms(100)).await;
+    assert!(admits(&mut service, 1));
+    layer.handle().refund(&1, n(1));
+    assert!(admits(&mut service, 1));
+}

@@ -1,0 +1,76 @@
+use std::convert::Infallible;
+
+use http::{Request, Response};
+
+use super::*;
+
+fn answer()
+-> impl Service<Request<u32>, Response = Response<String>, Error = Infallible, Future: Send> + Clone
+{
+    service_fn(|_: Request<u32>| async { Ok(Response::new(String::from("hello"))) })
+}
+
+/// Status, policy, state and `Retry-After`.
+async fn told<S>(service: &mut S) -> (u16, String, String, Option<String>)
+where
+    S: Service<Request<u32>, Response = Response<String>, Error = Infallible>,
+{
+    assert!(service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
+    let response = service.call(Request::new(7)).await.unwrap();
+    let header =
+        |name: &str| Some(response.headers().get(name)?.to_str().expect("it is text").to_owned());
+    let (policy, state) = (header("ratelimit-policy"), header("ratelimit"));
+    let told = (policy.unwrap_or_default(), state.unwrap_or_default());
+    (response.status().as_u16(), told.0, told.1, header("retry-after"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_response_says_what_the_limit_is_and_what_is_left_of_it() {
+    let rate = Rate::per_minute(n(120)).burst(n(2));
+    let mut service = RateLimitLayer::new("a \"b\"", rate).headers().layer(answer());
+    let policy = String::from(r#""a \"b\"";q=2;w=1"#);
+    let state = |rest: &str| format!(r#""a \"b\"";{rest}"#);
+
+    let first = told(&mut service).await;
+    let second = told(&mut service).await;
+    let refused = told(&mut service).await;
+
+    assert_eq!(first, (200, policy.clone(), state("r=1;t=1"), None));
+    assert_eq!(second, (200, policy.clone(), state("r=0;t=1"), None));
+    assert_eq!(refused, (429, policy, state("r=0;t=1"), Some("1".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_limits_and_those_of_a_key_are_told_in_one_list() {
+    let rates = [Rate::per_second(n(5)), Rate::per_day(n(1000))];
+    let layer = RateLimitLayer::several("api", rates).headers();
+    let mut service = layer.keyed(|request: &Request<u32>| *request.body()).layer(answer());
+
+    let (_, policy, state, _) = told(&mut service).await;
+
+    assert_eq!(policy, r#""api";q=5;w=1, "api-2";q=1000;w=86400"#);
+    assert_eq!(state, r#""api";r=4;t=1, "api-2";r=999;t=87"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_is_told_what_is_left_then() {
+    let layer = RateLimitLayer::new("api", Rate::per_second(n(1)).burst(n(2))).headers();
+    let mut service = layer.wait(TimeLimit::from_secs(5)).layer(answer());
+    told(&mut service).await;
+    told(&mut service).await;
+
+    let (status, _, state, _) = told(&mut service).await;
+
+    assert_eq!((status, &*state), (200, r#""api";r=0;t=1"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_the_bucket_is_for_who_is_critical() {
+    let layer = layer(Rate::per_second(n(10))).reserve(n(3), |request: &u32| *request == 0);
+    let mut service = layer.layer(echo());
+
+    let common = (0..10).filter(|_| assert_ready!(call(&mut service, 1).poll()).is_ok()).count();
+    let critical = (0..10).filter(|_| assert_ready!(call(&mut service, 0).poll()).is_ok()).count();
+
+    assert_eq!((common, critical), (7, 3));
+}
