@@ -8,6 +8,7 @@
 //! | layer | what it does |
 //! |---|---|
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
+//! | [`breaker`] | refuses what keeps failing: by rate, slowness or a row; probes; one for each key; forced, isolated, in shadow |
 //! | [`bulkhead`] | limits how many are under way: a queue, shares, the least critical shed first, a limit that adapts |
 //! | [`sli`] | records good, bad and excluded at the end of the body, per route |
 //!

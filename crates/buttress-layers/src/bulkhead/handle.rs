@@ -59,7 +59,7 @@ impl State {
             shed: array::from_fn(|_| Counter::new()),
             observers: Observers::default(),
         };
-        state.set_wait(BulkheadLayer::<()>::DEFAULT_WAIT);
+        state.set_wait(BulkheadLayer::DEFAULT_WAIT);
         state
     }
 

@@ -31,12 +31,16 @@ impl BulkheadLayer {
         let state = Shared::new(State::new(name.into(), limit.get()));
         Self { state, options: Options::default(), triage: Everyone, exchange: Auto }
     }
+
+    /// How long a request waits in the queue when nothing else has been said: about as long as a
+    /// user does, and much longer than a queue takes that is only smoothing bursts.
+    pub const DEFAULT_WAIT: TimeLimit = TimeLimit::from_secs(1);
 }
 
 impl<X, T> BulkheadLayer<X, T> {
-    /// Lets so many requests wait in line for a place, each for [`DEFAULT_WAIT`](Self::DEFAULT_WAIT)
-    /// unless [`wait`](Self::wait) says otherwise. The queue becomes part of the layer's state, and
-    /// so of its clones.
+    /// Lets so many requests wait in line for a place, each for
+    /// [`DEFAULT_WAIT`](BulkheadLayer::DEFAULT_WAIT) unless [`wait`](Self::wait) says otherwise. The
+    /// queue becomes part of the layer's state, and so of its clones.
     #[must_use]
     pub fn queue(self, waiters: u32) -> Self {
         self.state.gate.set_bound(waiters);
@@ -49,10 +53,6 @@ impl<X, T> BulkheadLayer<X, T> {
         self.state.set_wait(limit);
         self
     }
-
-    /// How long a request waits in the queue when nothing else has been said: about as long as a
-    /// user does, and much longer than a queue takes that is only smoothing bursts.
-    pub const DEFAULT_WAIT: TimeLimit = TimeLimit::from_secs(1);
 
     /// Divides the limit. `by` names the partition of a request; a name that is none of them
     /// belongs to the rest, which has no share and only borrows.

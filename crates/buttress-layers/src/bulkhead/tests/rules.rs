@@ -92,7 +92,7 @@ fn observers_hear_of_what_is_set() {
     handle.set_shadow(true);
 
     let room = |limit, queue, wait| Change::Room { limit, queue, wait };
-    let default = BulkheadLayer::<()>::DEFAULT_WAIT;
+    let default = BulkheadLayer::DEFAULT_WAIT;
     let expected =
         [room(3, 0, default), room(3, 2, default), room(3, 2, WAIT), Change::Shadow(true)];
     assert_eq!(*heard.0.lock().unwrap(), expected);
