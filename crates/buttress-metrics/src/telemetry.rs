@@ -43,7 +43,11 @@ use crate::{Journal, Report, report::RpcStatusLabel};
 /// assert!(exporter.handle().render().contains(r#"cache_hits_total{cache="pages"} 3"#));
 /// ```
 pub trait Source: Send + Sync + 'static {
-    /// Says what has been counted so far.
+    /// Brings about what time alone has done, before it is reported: a breaker's ramp may be over.
+    /// Observers may hear of it, and so nothing of ours is locked meanwhile.
+    fn catch_up(&self) {}
+
+    /// Says what has been counted so far, and moves nothing.
     fn report(&self, report: &mut Report);
 
     /// Tells `observer` of what happens from now on.
@@ -71,7 +75,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    sources: Vec<Box<dyn Source>>,
+    sources: Vec<Arc<dyn Source>>,
     observers: Vec<Arc<dyn Observe>>,
     report: Report,
 }
@@ -106,7 +110,7 @@ impl Telemetry {
             for observer in &state.observers {
                 source.observe(Arc::clone(observer));
             }
-            state.sources.push(Box::new(source));
+            state.sources.push(Arc::new(source));
         }
         self.tick();
     }
@@ -132,6 +136,11 @@ impl Telemetry {
     /// [`run`](Self::run) does so by itself. Call it before a last scrape, or where a page is
     /// rendered and shall be of this very moment.
     pub fn tick(&self) {
+        let sources = self.lock().sources.clone();
+        for source in &sources {
+            source.catch_up();
+        }
+        drop(sources);
         let State { sources, report, .. } = &mut *self.lock();
         report.begin();
         sources.retain(|source| {

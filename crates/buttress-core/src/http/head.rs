@@ -36,7 +36,7 @@ impl<'a> RequestHead<'a> {
     }
 
     /// The route template: a [`Route`] in the extensions, axum's `MatchedPath`, or for gRPC the
-    /// path, which is the method's name.
+    /// path, which is the method's name, where no template says more than a prefix.
     #[must_use]
     #[inline]
     pub fn route(&self, protocol: Protocol) -> Option<&'a str> {
@@ -44,8 +44,11 @@ impl<'a> RequestHead<'a> {
             extensions.get().map(Route::as_str).or_else(|| matched_path(extensions))
         });
         match protocol {
-            // The path names the method; axum, where it carries gRPC, matches by prefix only.
-            Protocol::Grpc => Some(self.path),
+            // The path names the method; axum, where it carries gRPC, matches by prefix only. A
+            // route that is more than that is no gRPC service, whatever its caller calls itself.
+            Protocol::Grpc => {
+                of_extensions.filter(|route| !route.contains("{*")).or(Some(self.path))
+            }
             _ => of_extensions,
         }
     }

@@ -18,6 +18,10 @@ pub use super::client::client_address;
 /// assert_eq!(key::route(&request), "");
 /// request.extensions_mut().insert(Route::from("/users/{id}"));
 /// assert_eq!(key::route(&request), "/users/{id}");
+///
+/// // A caller that calls itself gRPC does not get a key of its own for that.
+/// request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+/// assert_eq!(key::route(&request), "/users/{id}");
 /// ```
 pub fn route<B>(request: &Request<B>) -> Cow<'_, str> {
     let head = RequestHead::of(request);

@@ -173,6 +173,10 @@ impl Circuit {
         self.by_hand(Machine::state)
     }
 
+    pub(super) fn last_state(&self) -> State {
+        if self.common.is_isolated() { State::Isolated } else { self.machine.last_state() }
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.by_hand(Machine::snapshot);
         if self.common.is_isolated() {

@@ -50,6 +50,13 @@ impl BreakerHandle {
         self.circuit.state()
     }
 
+    /// Where it stood when a call, or somebody, last looked: time may have moved it since. Moves
+    /// nothing itself, and so tells no observer anything.
+    #[must_use]
+    pub fn last_state(&self) -> State {
+        self.circuit.last_state()
+    }
+
     /// All there is to see: rates, counts, time to the next probe.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

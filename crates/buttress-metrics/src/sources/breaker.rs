@@ -13,8 +13,12 @@ use crate::{
 
 /// All states are there, and exactly one is 1.
 impl Source for BreakerHandle {
+    fn catch_up(&self) {
+        let _ = self.state();
+    }
+
     fn report(&self, report: &mut Report) {
-        let state = self.state();
+        let state = self.last_state();
         let states = State::ALL.map(|other| (other, usize::from(other == state)));
         report_breaker(report, self.name(), states, &self.totals(), self.is_shadow());
     }
@@ -35,8 +39,20 @@ impl Source for BreakerHandle {
 /// All states are there, with the number of keys in each: keys are no labels, for there may be
 /// any number of them.
 impl Source for KeyedBreakerHandle {
+    fn catch_up(&self) {
+        let _ = self.states();
+    }
+
     fn report(&self, report: &mut Report) {
-        report_breaker(report, self.name(), self.states(), &self.totals(), self.is_shadow());
+        let mut states = State::ALL.map(|state| (state, 0));
+        for breaker in self.keys() {
+            let state = breaker.last_state();
+            states
+                .iter_mut()
+                .filter(|(other, _)| *other == state)
+                .for_each(|(_, count)| *count += 1);
+        }
+        report_breaker(report, self.name(), states, &self.totals(), self.is_shadow());
     }
 
     fn observe(&self, observer: Arc<dyn Observe>) {

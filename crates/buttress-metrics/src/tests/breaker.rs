@@ -91,3 +91,34 @@ async fn a_keyed_breaker_is_counted_by_state_and_what_is_pushed_out_stays_counte
     assert_eq!(standing(&after), []);
     assert_eq!(calls(&after, "failure"), Some(4.0));
 }
+
+/// Looks at the telemetry when it hears of something, as a page would.
+struct Looking(Telemetry, std::sync::atomic::AtomicUsize);
+
+impl Observe for Looking {
+    fn observe(&self, _: &Event<'_>) {
+        self.0.tick();
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_may_tick_when_a_tick_finds_that_time_has_moved_a_breaker() {
+    let telemetry = Telemetry::new();
+    let layer = BreakerLayer::new("b", settings().ramp(TimeLimit::from_secs(1))).exchange(Plain);
+    telemetry.watch(layer.handle());
+    layer.handle().open_for(TimeLimit::from_secs(1));
+    advance(Duration::from_secs(1)).await;
+    let service = layer.layer(service_fn(|()| async { Ok::<_, BoxError>(()) }));
+    service.oneshot(()).await.unwrap();
+    assert_eq!(layer.handle().state(), State::Recovering);
+    let looking = Arc::new(Looking(telemetry.clone(), 0.into()));
+    layer.handle().observe(Arc::clone(&looking) as _);
+
+    advance(Duration::from_secs(1)).await;
+    let ticked = tokio::task::spawn_blocking(move || telemetry.tick());
+
+    // Of a lock that is held, this would wait for ever.
+    tokio::time::timeout(Duration::from_secs(60), ticked).await.unwrap().unwrap();
+    assert_eq!(looking.1.load(std::sync::atomic::Ordering::Relaxed), 1);
+}

@@ -108,6 +108,12 @@ impl Machine {
         self.word().phase().state()
     }
 
+    /// Where it stood when last looked at. Moves nothing.
+    #[must_use]
+    pub fn last_state(&self) -> State {
+        self.word().phase().state()
+    }
+
     /// Whether it decides and records but refuses nothing.
     #[must_use]
     pub fn is_shadow(&self) -> bool {
