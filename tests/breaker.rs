@@ -126,6 +126,31 @@ async fn a_grpc_caller_of_an_axum_server_gets_unavailable_with_a_pushback() {
     assert!((59_000..=60_000).contains(&millis.parse::<u32>().unwrap()), "{millis}");
 }
 
+// X03
+#[tokio::test]
+async fn failures_on_two_connections_of_a_tonic_server_open_it_for_all() {
+    let layer = BreakerLayer::new("health", two_in_a_row());
+    let handle = layer.handle();
+    let failing = RefuseLayer(Rejection::new(Kind::TimedOut, "further in"));
+    let mut server = Server::builder().layer(layer).layer(failing);
+    let address = serve_grpc(server.add_service(HealthServer::new(Moody))).await;
+
+    let mut seen = Vec::new();
+    for number in 0..5 {
+        // A channel of its own is a connection of its own.
+        let mut client = HealthClient::new(channel(address).await);
+        let status = soon(client.check(ask(""))).await.unwrap_err();
+        let pushback = status.metadata().get("grpc-retry-pushback-ms").is_some();
+        seen.push((status.code(), pushback));
+        if number < 2 {
+            until(&handle, |totals| totals.failures > number).await;
+        }
+    }
+
+    let (late, refused) = ((Code::DeadlineExceeded, false), (Code::Unavailable, true));
+    assert_eq!(seen, [late, late, refused, refused, refused]);
+}
+
 #[tokio::test]
 async fn a_tonic_client_that_keeps_timing_out_finds_the_breaker_open() {
     let address = serve_grpc(Server::builder().add_service(HealthServer::new(Moody))).await;

@@ -32,7 +32,8 @@ impl BreakerLayer {
 impl<X> BreakerLayer<X> {
     /// A breaker for each key that is found in a request: a route template, a gRPC method, an
     /// authority, or anything. There is room for 1,024 keys; the least recently used makes room,
-    /// an open one after all closed ones.
+    /// an open one after all closed ones. To be said before a handle is taken: one of before
+    /// belongs to a breaker that no request meets.
     ///
     /// ```
     /// use buttress_core::{breaker::Settings, http::key};
