@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{BoxError, Code, End, Facts, Judgement, Rejection, Remaining, Side, Timing};
+use crate::{
+    BoxError, Code, End, Facts, Judgement, Rejection, Remaining, Side, Timing, retry::Wait,
+};
 
 /// How a refusal surfaces in one world of requests, responses and errors.
 ///
@@ -91,6 +93,12 @@ pub trait Judge<Req, Res, Err>: Clone {
     /// How long the service asks its callers to wait before they come again: in `Retry-After`, in
     /// `grpc-retry-pushback-ms`, or in a [`Rejection`].
     fn retry_after(&self, outcome: Result<&Res, &Err>) -> Option<Duration>;
+
+    /// As [`Judge::retry_after`], and whether it asks them not to come again at all: for gRPC by
+    /// a `grpc-retry-pushback-ms` that is negative, no number, or there twice.
+    fn asked(&self, outcome: Result<&Res, &Err>) -> Option<Wait> {
+        self.retry_after(outcome).map(Wait::After)
+    }
 
     /// Whether the inner service itself gave up on the deadline, and says so in other words.
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, Err>) -> bool;
@@ -335,6 +343,10 @@ where
 
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         self.judge.retry_after(outcome)
+    }
+
+    fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
+        self.judge.asked(outcome)
     }
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {

@@ -19,7 +19,10 @@ mod classify;
 mod head;
 pub(crate) mod judge;
 pub mod key;
+mod peek;
 mod problem;
+mod replay;
+pub(crate) mod resend;
 mod respond;
 mod rules;
 
@@ -27,7 +30,10 @@ pub use self::{
     body::Watched,
     classify::{Classified, Classify, HttpCase},
     head::{RequestHead, ResponseHead},
+    peek::Peekable,
     problem::ProblemDetails,
+    replay::{Rebox, Recorded, Recording, Replay, Room},
+    resend::KeptRequest,
     respond::Respond,
     rules::{Conventional, StatusRules},
 };

@@ -12,6 +12,17 @@ pub enum Wait {
     Never,
 }
 
+impl Wait {
+    /// What one value of `grpc-retry-pushback-ms` asks for, or none where there are several:
+    /// whatever is no number asks not to come again
+    /// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md)).
+    #[must_use]
+    pub fn of_pushback(value: Option<&[u8]>) -> Option<Self> {
+        let millis = value.and_then(crate::deadline::parse_digits);
+        Some(millis.map_or(Self::Never, |millis| Self::After(Duration::from_millis(millis))))
+    }
+}
+
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -91,6 +102,17 @@ pub struct Course {
     resent: bool,
 }
 
+/// When an attempt failed, and what else a [`Course`] depends on that is not its own.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// When it failed.
+    pub now: Instant,
+    /// By when the caller wants its answer.
+    pub deadline: Option<Instant>,
+    /// What decides the jitter.
+    pub draw: u64,
+}
+
 /// Leave to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Again {
@@ -119,8 +141,9 @@ impl Course {
         settings.attempts.is_some_and(|attempts| self.counted >= attempts.get())
     }
 
-    /// Whether there is another attempt after this failure, and after what time. `withdraw` is
-    /// asked last, when nothing else stands against it.
+    /// Whether there is another attempt after this failure, and after what time. `kept` says
+    /// whether the request can be made again. `withdraw` is asked last, when nothing else stands
+    /// against it.
     ///
     /// # Errors
     ///
@@ -129,9 +152,8 @@ impl Course {
         &mut self,
         settings: &Settings,
         failure: Failure,
-        now: Instant,
-        deadline: Option<Instant>,
-        draw: u64,
+        kept: Result<(), Stop>,
+        timing: When,
         withdraw: impl FnOnce() -> bool,
     ) -> Result<Again, Stop> {
         if failure.asked == Some(Wait::Never) {
@@ -140,6 +162,8 @@ impl Course {
         if let Class::Not(stop) = failure.class {
             return Err(stop);
         }
+        kept?;
+        let When { now, deadline, draw } = timing;
         if failure.unreached && !self.resent {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(Stop::Deadline);

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::time::{Duration, Instant};
-//! use buttress_core::retry::{Backoff, Class, Course, Failure, Settings, Stop};
+//! use buttress_core::retry::{Backoff, Class, Course, Failure, Settings, Stop, When};
 //!
 //! let settings = Settings::new(Backoff::constant(Duration::from_secs(1))).attempts(2);
 //! let failure = Failure { class: Class::Retried, asked: None, unreached: false };
@@ -15,7 +15,10 @@
 //! let budget = settings.of_budget();
 //! let mut course = Course::new();
 //!
-//! let mut again = || course.again(&settings, failure, now, None, 7, || budget.withdraw(now).is_some());
+//! let mut again = || {
+//!     let when = When { now, deadline: None, draw: 7 };
+//!     course.again(&settings, failure, Ok(()), when, || budget.withdraw(now).is_some())
+//! };
 //! assert_eq!(again().unwrap().wait, Duration::from_secs(1));
 //! assert_eq!(again(), Err(Stop::Attempts));
 //! ```
@@ -30,7 +33,7 @@ mod stop;
 pub use self::{
     backoff::{Backoff, Progress},
     budget::{Budget, InFlight, Percentage, Spent, Started, Tokens},
-    course::{Again, Class, Course, Failure, Wait},
+    course::{Again, Class, Course, Failure, Wait, When},
     jitter::Jitter,
     settings::Settings,
     stop::Stop,

@@ -17,8 +17,12 @@ fn settings() -> Settings {
     Settings::new(Backoff::exponential(10 * MS)).attempts(4)
 }
 
+const fn at(now: Instant, deadline: Option<Instant>) -> When {
+    When { now, deadline, draw: 0 }
+}
+
 fn again(course: &mut Course, settings: &Settings, failure: Failure) -> Result<u128, Stop> {
-    let again = course.again(settings, failure, start(), None, 0, || true)?;
+    let again = course.again(settings, failure, Ok(()), at(start(), None), || true)?;
     Ok(again.wait.as_millis())
 }
 
@@ -71,7 +75,7 @@ fn a_wait_that_ends_at_the_deadline_is_too_long() {
     let (settings, now) = (settings(), start());
     let until = |millis| {
         let mut course = Course::new();
-        course.again(&settings, RETRIED, now, Some(now + millis * MS), 0, || true).is_ok()
+        course.again(&settings, RETRIED, Ok(()), at(now, Some(now + millis * MS)), || true).is_ok()
     };
 
     assert!(until(11));
@@ -83,13 +87,13 @@ fn the_budget_is_asked_last_and_spared_for_what_stops_anyway() {
     let (settings, now) = (settings(), start());
     let stop = |failure, deadline| {
         let spent = || unreachable!("it was asked");
-        Course::new().again(&settings, failure, now, deadline, 0, spent).unwrap_err()
+        Course::new().again(&settings, failure, Ok(()), at(now, deadline), spent).unwrap_err()
     };
 
     assert_eq!(stop(asked(Wait::Never), None), Stop::Pushback);
     assert_eq!(stop(asked(Wait::After(Duration::MAX)), None), Stop::Ceiling);
     assert_eq!(stop(RETRIED, Some(now)), Stop::Deadline);
-    let refused = Course::new().again(&settings, RETRIED, now, None, 0, || false);
+    let refused = Course::new().again(&settings, RETRIED, Ok(()), at(now, None), || false);
     assert_eq!(refused, Err(Stop::Budget));
 }
 
@@ -98,7 +102,7 @@ fn what_never_reached_the_server_is_sent_again_for_nothing_once() {
     let (mut course, settings) = (Course::new(), settings().attempts(2));
     let unreached = Failure { unreached: true, ..RETRIED };
 
-    let first = course.again(&settings, unreached, start(), None, 0, || unreachable!());
+    let first = course.again(&settings, unreached, Ok(()), at(start(), None), || unreachable!());
 
     assert_eq!(first, Ok(Again { wait: Duration::ZERO, transparent: true }));
     assert_eq!(again(&mut course, &settings, unreached), Ok(10));
@@ -196,4 +200,23 @@ fn every_reason_stands_at_its_number_and_methods_are_those_of_the_standard() {
         [Method::Delete, Method::Get, Method::Head, Method::Options, Method::Put, Method::Trace,]
     );
     assert!(settings.method(Method::Post).repeats(Method::Post));
+}
+
+#[test]
+fn what_cannot_be_made_again_is_not_sent_again_though_it_never_arrived() {
+    let unreached = Failure { unreached: true, ..RETRIED };
+    for why in [Stop::Method, Stop::BodyTooLarge, Stop::BodyUnfinished] {
+        let again =
+            Course::new().again(&settings(), unreached, Err(why), at(start(), None), || true);
+        assert_eq!(again, Err(why));
+    }
+}
+
+// R08
+#[test]
+fn pushback_is_one_number_or_a_no() {
+    assert_eq!(Wait::of_pushback(Some(b"1000")), Some(Wait::After(1000 * MS)));
+    for no in [Some(&b"-1"[..]), Some(b"xxx"), Some(b""), None] {
+        assert_eq!(Wait::of_pushback(no), Some(Wait::Never));
+    }
 }
