@@ -182,6 +182,8 @@ pub enum Kind {
     RateLimited,
     /// There is no room for another request in flight: 503, `UNAVAILABLE`.
     Overloaded,
+    /// The service accepts too little of what it is asked: 503, `UNAVAILABLE`.
+    Throttled,
     /// A deadline passed: 504, `DEADLINE_EXCEEDED`.
     TimedOut,
     /// A deadline had passed before the work could start: 504, `DEADLINE_EXCEEDED`.
@@ -190,8 +192,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::CircuitOpen, Self::RateLimited, Self::Overloaded, Self::TimedOut, Self::Expired];
+    pub const ALL: [Self; 6] = [
+        Self::CircuitOpen,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Throttled,
+        Self::TimedOut,
+        Self::Expired,
+    ];
 
     /// The value of a `reason` label.
     #[must_use]
@@ -200,6 +208,7 @@ impl Kind {
             Self::CircuitOpen => "circuit_open",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
+            Self::Throttled => "throttled",
             Self::TimedOut => "timed_out",
             Self::Expired => "expired",
         }
@@ -210,6 +219,7 @@ impl Kind {
             Self::CircuitOpen => "circuit breaker open",
             Self::RateLimited => "rate limit exceeded",
             Self::Overloaded => "too many requests in flight",
+            Self::Throttled => "the service accepts too few requests",
             Self::TimedOut => "timed out",
             Self::Expired => "deadline passed before the work could start",
         }
@@ -217,7 +227,7 @@ impl Kind {
 
     const fn surface(self) -> Surface {
         let (http, grpc) = match self {
-            Self::CircuitOpen | Self::Overloaded => (503, Code::Unavailable),
+            Self::CircuitOpen | Self::Overloaded | Self::Throttled => (503, Code::Unavailable),
             Self::RateLimited => (429, Code::ResourceExhausted),
             Self::TimedOut | Self::Expired => (504, Code::DeadlineExceeded),
         };

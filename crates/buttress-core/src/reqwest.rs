@@ -216,7 +216,7 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
         (request, Ok(KeptRequest { head, body: kept }))
     }
 
-    fn again(&self, kept: &mut KeptRequest) -> Result<Request, Stop> {
+    fn again(&self, kept: &mut KeptRequest, _: bool) -> Result<Request, Stop> {
         let mut request = kept.head.try_clone().ok_or(Stop::BodyTooLarge)?;
         *request.body_mut() = kept.body.as_mut().map(Body::again).transpose()?;
         Ok(request)
@@ -226,7 +226,7 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
         resend::number(request.headers_mut(), facts, previous, header);
     }
 
-    fn open(&self, response: Response) -> Response {
+    fn lay_open(&self, response: Response) -> Response {
         response
     }
 }

@@ -31,19 +31,19 @@ pub trait Resend<Req, Res>: Clone {
     /// With why it cannot be kept. It is unchanged then.
     fn keep(&self, request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>);
 
-    /// Makes the request again.
+    /// Makes the request again; for the `last` time, of what was kept itself.
     ///
     /// # Errors
     ///
     /// With why that is impossible, as [`Kept::check`] says beforehand.
-    fn again(&self, kept: &mut Self::Kept) -> Result<Req, Stop>;
+    fn again(&self, kept: &mut Self::Kept, last: bool) -> Result<Req, Stop>;
 
     /// Writes into a request that is sent again how many attempts there were before: in
     /// `grpc-previous-rpc-attempts`, or in the header named `header`.
     fn number(&self, request: &mut Req, facts: Facts, previous: u32, header: &'static str);
 
     /// Readies a response to be looked into.
-    fn open(&self, response: Res) -> Self::Response;
+    fn lay_open(&self, response: Res) -> Self::Response;
 
     /// Looks, without waiting, whether the response ends before it has said anything: a gRPC
     /// error may come in trailers after the head. What was seen stays in the response.
@@ -74,12 +74,18 @@ pub struct Peeked {
 
 /// A clone of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Cloned<T>(T);
+pub struct Cloned<T>(Option<T>);
 
 impl<T> Kept for Cloned<T> {
     fn check(&self) -> Result<(), Stop> {
-        Ok(())
+        if self.0.is_some() { Ok(()) } else { Err(Stop::Attempts) }
     }
+}
+
+/// What was kept, or a clone of it. Once it was the last time there is no more.
+pub(crate) fn take<T: Clone>(kept: &mut Option<T>, last: bool) -> Result<T, Stop> {
+    let taken = if last { kept.take() } else { kept.clone() };
+    taken.ok_or(Stop::Attempts)
 }
 
 impl<Req: Clone, Res> Resend<Req, Res> for Plain {
@@ -92,17 +98,17 @@ impl<Req: Clone, Res> Resend<Req, Res> for Plain {
     }
 
     fn keep(&self, request: Req, _: usize) -> (Req, Result<Cloned<Req>, Stop>) {
-        let kept = Cloned(request.clone());
+        let kept = Cloned(Some(request.clone()));
         (request, Ok(kept))
     }
 
-    fn again(&self, kept: &mut Cloned<Req>) -> Result<Req, Stop> {
-        Ok(kept.0.clone())
+    fn again(&self, kept: &mut Cloned<Req>, last: bool) -> Result<Req, Stop> {
+        take(&mut kept.0, last)
     }
 
     fn number(&self, _: &mut Req, _: Facts, _: u32, _: &'static str) {}
 
-    fn open(&self, response: Res) -> Res {
+    fn lay_open(&self, response: Res) -> Res {
         response
     }
 }
@@ -122,16 +128,16 @@ where
         self.judge.keep(request, limit)
     }
 
-    fn again(&self, kept: &mut J::Kept) -> Result<Req, Stop> {
-        self.judge.again(kept)
+    fn again(&self, kept: &mut J::Kept, last: bool) -> Result<Req, Stop> {
+        self.judge.again(kept, last)
     }
 
     fn number(&self, request: &mut Req, facts: Facts, previous: u32, header: &'static str) {
         self.judge.number(request, facts, previous, header);
     }
 
-    fn open(&self, response: Res) -> J::Response {
-        self.judge.open(response)
+    fn lay_open(&self, response: Res) -> J::Response {
+        self.judge.lay_open(response)
     }
 
     fn peek(&self, response: &mut J::Response, cx: &mut Context<'_>) -> Option<Peeked> {

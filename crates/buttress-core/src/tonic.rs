@@ -19,6 +19,7 @@ use crate::{
     Rejection, Remaining, Resend, Side, Timing, Watch,
     errors::chain,
     http::{Classified, Rebox, Recorded, StatusRules},
+    resend::take,
     retry::{Stop, Wait},
 };
 
@@ -174,7 +175,7 @@ impl Rebox for Body {
 
 /// A message of tonic's own `Request`, with all that goes with it.
 #[derive(Debug)]
-pub struct KeptMessage<T>(MetadataMap, ::http::Extensions, T);
+pub struct KeptMessage<T>(Option<(MetadataMap, ::http::Extensions, T)>);
 
 impl<T> Kept for KeptMessage<T> {
     fn check(&self) -> Result<(), Stop> {
@@ -192,20 +193,20 @@ impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
 
     fn keep(&self, request: Request<T>, _: usize) -> (Request<T>, Result<KeptMessage<T>, Stop>) {
         let (metadata, extensions, message) = request.into_parts();
-        let kept = KeptMessage(metadata.clone(), extensions.clone(), message.clone());
-        (Request::from_parts(metadata, extensions, message), Ok(kept))
+        let kept = (metadata.clone(), extensions.clone(), message.clone());
+        (Request::from_parts(metadata, extensions, message), Ok(KeptMessage(Some(kept))))
     }
 
-    fn again(&self, kept: &mut KeptMessage<T>) -> Result<Request<T>, Stop> {
-        let KeptMessage(metadata, extensions, message) = kept;
-        Ok(Request::from_parts(metadata.clone(), extensions.clone(), message.clone()))
+    fn again(&self, kept: &mut KeptMessage<T>, last: bool) -> Result<Request<T>, Stop> {
+        let (metadata, extensions, message) = take(&mut kept.0, last)?;
+        Ok(Request::from_parts(metadata, extensions, message))
     }
 
     fn number(&self, request: &mut Request<T>, _: Facts, previous: u32, _: &'static str) {
         request.metadata_mut().insert("grpc-previous-rpc-attempts", previous.into());
     }
 
-    fn open(&self, response: Response<U>) -> Response<U> {
+    fn lay_open(&self, response: Response<U>) -> Response<U> {
         response
     }
 }

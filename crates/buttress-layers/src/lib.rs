@@ -6,7 +6,9 @@
 
 pub mod breaker;
 mod clock;
+pub mod retry;
 pub mod sli;
+pub mod throttle;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]

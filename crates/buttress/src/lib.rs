@@ -7,6 +7,8 @@
 //!
 //! | layer | what it does |
 //! |---|---|
+//! | [`retry`] | tries again what may succeed, within an exact budget; bodies need not be `Clone` |
+//! | [`throttle`] | holds back what an overloaded service would refuse anyway |
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
 //! | [`sli`] | records good, bad and excluded at the end of the body, per route |
 //!
@@ -60,6 +62,18 @@ pub use buttress_layers::{sli, timeout};
 pub mod breaker {
     pub use buttress_core::breaker::*;
     pub use buttress_layers::breaker::*;
+}
+
+/// Retries: the layer, and what its core decides by.
+pub mod retry {
+    pub use buttress_core::{Kept, Peeked, Resend, retry::*};
+    pub use buttress_layers::retry::*;
+}
+
+/// Client-side throttling: the layer, and what its core decides by.
+pub mod throttle {
+    pub use buttress_core::throttle::{Settings, Throttle as Rule};
+    pub use buttress_layers::throttle::*;
 }
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, reques
 use http_body::Body;
 
 use super::{Classified, Conventional, Peekable, Replay, Room};
-use crate::{Auto, Facts, Kept, Peeked, Protocol, Resend, retry::Stop};
+use crate::{Auto, Facts, Kept, Peeked, Protocol, Resend, resend::take, retry::Stop};
 
 /// [`Auto`] sends again whatever can be classified.
 impl<Req, Res> Resend<Req, Res> for Auto
@@ -23,8 +23,8 @@ where
         CONVENTIONAL.keep(request, limit)
     }
 
-    fn again(&self, kept: &mut Self::Kept) -> Result<Req, Stop> {
-        CONVENTIONAL.again(kept)
+    fn again(&self, kept: &mut Self::Kept, last: bool) -> Result<Req, Stop> {
+        CONVENTIONAL.again(kept, last)
     }
 
     fn number(&self, request: &mut Req, facts: Facts, previous: u32, header: &'static str) {
@@ -32,8 +32,8 @@ where
     }
 
     #[inline]
-    fn open(&self, response: Res) -> Self::Response {
-        Resend::open(&CONVENTIONAL, response)
+    fn lay_open(&self, response: Res) -> Self::Response {
+        CONVENTIONAL.lay_open(response)
     }
 
     fn peek(&self, response: &mut Self::Response, cx: &mut Context<'_>) -> Option<Peeked> {
@@ -46,7 +46,7 @@ const CONVENTIONAL: Classified = Classified(Conventional);
 /// The head of a request, and what is kept of its body.
 #[derive(Debug)]
 pub struct KeptRequest<B: Replay> {
-    head: Parts,
+    head: Option<Parts>,
     body: B::Kept,
 }
 
@@ -77,13 +77,13 @@ where
     ) -> (Request<B>, Result<KeptRequest<B>, Stop>) {
         let (head, body) = request.into_parts();
         let (body, kept) = body.keep(Room { limit, promised: promised(&head.headers) });
-        let kept = kept.map(|body| KeptRequest { head: head.clone(), body });
+        let kept = kept.map(|body| KeptRequest { head: Some(head.clone()), body });
         (Request::from_parts(head, body), kept)
     }
 
-    fn again(&self, kept: &mut KeptRequest<B>) -> Result<Request<B>, Stop> {
+    fn again(&self, kept: &mut KeptRequest<B>, last: bool) -> Result<Request<B>, Stop> {
         let body = B::again(&mut kept.body)?;
-        Ok(Request::from_parts(kept.head.clone(), body))
+        Ok(Request::from_parts(take(&mut kept.head, last)?, body))
     }
 
     fn number(&self, request: &mut Request<B>, facts: Facts, previous: u32, header: &'static str) {
@@ -91,7 +91,7 @@ where
     }
 
     #[inline]
-    fn open(&self, response: Response<RB>) -> Response<Peekable<RB>> {
+    fn lay_open(&self, response: Response<RB>) -> Response<Peekable<RB>> {
         response.map(Peekable::new)
     }
 

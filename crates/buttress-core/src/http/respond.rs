@@ -125,6 +125,7 @@ impl Kind {
             Self::CircuitOpen => "Circuit open",
             Self::RateLimited => "Rate limited",
             Self::Overloaded => "Overloaded",
+            Self::Throttled => "Throttled",
             Self::TimedOut => "Timed out",
             Self::Expired => "Deadline expired",
         }

@@ -78,6 +78,9 @@ impl Failure {
                 }
             }
         };
+        // Who retries what a layer of ours refuses wants to do so in his own time: the refusal says
+        // when it would be of use, and whoever listened to that would not need the option.
+        let asked = asked.filter(|_| !matches!(judgement.reason, Reason::Refused(_)));
         Some(Self { class, asked, unreached })
     }
 
@@ -97,9 +100,6 @@ pub struct Course {
     /// Attempts that were made, all of them.
     made: u32,
     progress: Progress,
-    /// Whether it was sent again because it had not reached the server. Once is for nothing: the
-    /// connection was stale. Twice is a failure like any other.
-    resent: bool,
 }
 
 /// When an attempt failed, and what else a [`Course`] depends on that is not its own.
@@ -141,6 +141,12 @@ impl Course {
         settings.attempts.is_some_and(|attempts| self.counted >= attempts.get())
     }
 
+    /// Whether nothing can follow upon the attempt under way.
+    #[must_use]
+    pub fn is_final(&self, settings: &Settings) -> bool {
+        self.is_last(settings) && self.made > 1
+    }
+
     /// Whether there is another attempt after this failure, and after what time. `kept` says
     /// whether the request can be made again. `withdraw` is asked last, when nothing else stands
     /// against it.
@@ -164,11 +170,12 @@ impl Course {
         }
         kept?;
         let When { now, deadline, draw } = timing;
-        if failure.unreached && !self.resent {
+        // A first attempt for which there was no connection any more costs nobody anything. A second
+        // one is a failure like any other, or a server that is down would be called without end.
+        if failure.unreached && self.made == 1 {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(Stop::Deadline);
             }
-            self.resent = true;
             self.made = self.made.saturating_add(1);
             return Ok(Again { wait: Duration::ZERO, transparent: true });
         }
@@ -182,9 +189,9 @@ impl Course {
             _ => None,
         };
         let wait = asked.map_or(own, |asked| asked.max(own));
-        // At the deadline itself nobody is there any more.
-        let next = now.checked_add(wait);
-        if deadline.is_some_and(|deadline| next.is_none_or(|next| next >= deadline)) {
+        // At the deadline itself nobody is there any more, nor past the end of all clocks.
+        let next = now.checked_add(wait).ok_or(Stop::Deadline)?;
+        if deadline.is_some_and(|deadline| next >= deadline) {
             return Err(Stop::Deadline);
         }
         if !withdraw() {

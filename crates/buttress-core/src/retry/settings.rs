@@ -29,6 +29,7 @@ pub struct Settings {
     statuses: Statuses,
     methods: u16,
     rejections: bool,
+    seed: Option<u64>,
 }
 
 /// Which HTTP statuses are retried.
@@ -82,6 +83,7 @@ impl Settings {
             statuses: Statuses::Judged,
             methods: IDEMPOTENT,
             rejections: false,
+            seed: None,
         }
     }
 
@@ -158,10 +160,24 @@ impl Settings {
 
     /// Retries what layers of ours further in refuse: an open breaker, a rate limit, a full
     /// bulkhead. A refusal is an answer, so unless told so they are not; only time that ran out
-    /// is always a failure like any other.
+    /// is always a failure like any other. The waits are those of the backoff, whatever the
+    /// refusal says.
     pub fn retry_rejections(mut self) -> Self {
         self.rejections = true;
         self
+    }
+
+    /// Draws the jitter from this seed, for a run that can be replayed. It holds from when the
+    /// layer is made.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// What the jitter is drawn from, if that was said.
+    #[must_use]
+    pub fn of_seed(&self) -> Option<u64> {
+        self.seed
     }
 
     /// How many attempts there may be; `None` without a limit.
