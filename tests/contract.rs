@@ -17,7 +17,9 @@ use buttress::{
     Plain, Raise, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     http::key,
+    retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
     sli::SliLayer,
+    throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Clock, Limits, TimeoutLayer},
 };
 use buttress_testkit::{
@@ -39,6 +41,16 @@ obeys_the_contract! {
     breaker_plain: BreakerLayer::new("b", patient()).exchange(Plain);
     breaker_keyed: BreakerLayer::new("b", patient()).keyed(key::route::<Body>);
     breaker_in_shadow: breaker_in_shadow();
+    retry: RetryLayer::new("r", Attempts::default());
+    retry_raising: RetryLayer::new("r", Attempts::default()).on_reject(Raise);
+    retry_plain_head: RetryLayer::new("r", Attempts::plain().attempt_timeout(LIMIT));
+    retry_once: RetryLayer::new("r", Attempts::default().attempts(1));
+    retry_by_tokens: RetryLayer::new("r", Attempts::default().budget(Tokens::new(10)));
+    retry_in_flight: RetryLayer::new("r", Attempts::default().budget(InFlight::new(Ratio::ONE)));
+    retry_in_shadow: retry_in_shadow();
+    throttle: ThrottleLayer::new("t", lenient());
+    throttle_raising: ThrottleLayer::new("t", lenient()).on_reject(Raise);
+    throttle_plain: ThrottleLayer::new("t", lenient()).exchange(Plain);
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -61,6 +73,17 @@ fn breaker_in_shadow() -> BreakerLayer {
     let layer = BreakerLayer::new("b", Settings::consecutive(1));
     layer.handle().set_shadow(true);
     layer
+}
+
+fn retry_in_shadow() -> RetryLayer {
+    let layer = RetryLayer::new("r", Attempts::default());
+    layer.handle().set_shadow(true);
+    layer
+}
+
+/// A throttle that sees all these calls fail and refuses none.
+fn lenient() -> Rule {
+    Rule::new().allowance(1_000_000)
 }
 
 fn in_shadow(layer: TimeoutLayer) -> TimeoutLayer {
@@ -117,6 +140,23 @@ impl<X, F> Told for BreakerLayer<X, Keyed<F>> {
         Subject::new(self)
             .settled(move || ended(handle.totals()))
             .released(move || watched.is_last())
+    }
+}
+
+/// It settles no call, and refuses none that others would not.
+impl<X> Told for RetryLayer<X> {
+    fn told(self) -> Subject<Self> {
+        let watched = self.handle();
+        let attempts = if watched.is_shadow() { None } else { watched.settings().most_attempts() };
+        Subject::new(self).released(move || watched.is_last()).attempts(attempts.unwrap_or(1))
+    }
+}
+
+/// It settles what passes, but for what is dropped before its response.
+impl<X> Told for ThrottleLayer<X> {
+    fn told(self) -> Subject<Self> {
+        let watched = self.handle();
+        Subject::new(self).released(move || watched.is_last())
     }
 }
 
