@@ -194,15 +194,15 @@ fn a_throttle_allocates_nothing() {
 /// request that may be sent again. Its method and address cost nothing here.
 const COPY_OF_HEAD: u64 = 6;
 
+/// A request with one header and one extension.
+fn furnished(method: &'static str) -> Request<()> {
+    let request = Request::builder().method(method).uri("/").header("accept", "*/*");
+    request.extension("of a router").body(()).unwrap()
+}
+
 #[test]
 fn a_retry_that_is_not_needed_costs_the_one_copy_of_the_head_that_it_keeps() {
     let runtime = runtime();
-    fn furnished(method: &'static str) -> Request<()> {
-        let mut request =
-            Request::builder().method(method).uri("/").header("accept", "*/*").body(()).unwrap();
-        request.extensions_mut().insert("of a router");
-        request
-    }
     for settings in [
         Attempts::default(),
         Attempts::default().budget(Tokens::new(10)),

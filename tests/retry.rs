@@ -283,7 +283,7 @@ async fn check(failures: Vec<Status>) -> (Result<(), Code>, Shaky, RetryLayer) {
         .layer(SliLayer::client("health"))
         .layer(TimeoutLayer::new("health", TimeLimit::from_secs(60)).propagate())
         .layer(retry.clone())
-        .layer(ThrottleLayer::new("health", buttress::throttle::Settings::new()))
+        .layer(ThrottleLayer::new("health", buttress::throttle::Settings::new().allowance(9)))
         .service(channel);
     let checked = soon(HealthClient::new(stack).check(ask("a message"))).await;
     (checked.map(|_| ()).map_err(|status| status.code()), shaky, retry)
@@ -306,7 +306,7 @@ async fn a_tonic_message_is_sent_again() {
 async fn a_tonic_client_obeys_pushback() {
     let (checked, shaky, _) = check(vec![unavailable(Some("150"))]).await;
     assert_eq!(checked, Ok(()));
-    let asked = shaky.asked.lock().unwrap();
+    let asked = shaky.asked.lock().unwrap().clone();
     assert!(asked[1].2 - asked[0].2 >= Duration::from_millis(150));
 
     let (checked, shaky, retry) = check(vec![unavailable(Some("-1"))]).await;

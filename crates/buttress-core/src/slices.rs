@@ -166,3 +166,25 @@ mod tests {
         assert_eq!(slices.sum(40), 1);
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn loom_no_event_is_lost_in_a_slice_nor_at_the_turn_to_the_next() {
+        for (first, second, expected) in [(3, 3, 2), (3, 4, 2), (3, 19, 1)] {
+            loom::model(move || {
+                let slices = Arc::new(Slices::with_stripes(1));
+                let other = Arc::clone(&slices);
+                let thread = thread::spawn(move || other.add_at(0, first));
+                slices.add_at(0, second);
+                thread.join().unwrap();
+
+                assert_eq!(slices.sum(second), expected);
+            });
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 pub mod breaker;
 mod clock;
+mod header;
 pub mod retry;
 pub mod sli;
 pub mod throttle;

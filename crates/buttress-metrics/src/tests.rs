@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Change, Event, Observe, TimeLimit};
+use buttress_core::{Change, Event, Observe, TimeLimit, retry, throttle};
 use buttress_layers::{
+    retry::RetryLayer,
     sli::SliLayer,
+    throttle::ThrottleLayer,
     timeout::{Limits, TimeoutLayer},
 };
 use bytes::Bytes;
@@ -287,4 +289,41 @@ async fn grpc_calls_have_names_of_their_own_and_the_label_can_be_chosen() {
     let count = r#"rpc_server_call_duration_seconds_count{sli="shop",rpc_system_name="grpc",rpc_method="shop.Shop/Buy",rpc_status_code="UNAVAILABLE",error_type="UNAVAILABLE"}"#;
     let page = scrape(&telemetry, &exporter);
     assert_eq!(value(&page, count), Some(1.0), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_and_their_reasons_to_stop_are_published() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let retry = RetryLayer::new("stock", retry::Settings::default().seed(1));
+    let throttle = ThrottleLayer::new("stock", throttle::Settings::new().allowance(9));
+    telemetry.watch(retry.handle());
+    telemetry.watch(throttle.handle());
+    let layers = tower::ServiceBuilder::new().layer(retry).layer(throttle);
+    let down = service_fn(|_: Request<()>| {
+        ready(Ok::<_, Infallible>(
+            Response::builder().status(503).body(Full::<Bytes>::default()).unwrap(),
+        ))
+    });
+
+    let page = scrape(&telemetry, &exporter);
+    for reason in ["budget", "deadline", "body_too_large", "circuit_open", "pushback"] {
+        let series = r#"buttress_retry_stopped_requests_total{retry="stock",reason="#;
+        assert_eq!(value(&page, &format!("{series}\"{reason}\"}}")), Some(0.0), "{page}");
+    }
+    drop(layers.service(down).oneshot(get("/items/7")).await.unwrap());
+
+    let page = scrape(&telemetry, &exporter);
+    let read = |series: &str| value(&page, series).unwrap_or_else(|| panic!("{series}: {page}"));
+    let stock = r#"{retry="stock""#;
+    assert_eq!(read(&format!("buttress_retry_requests_total{stock}}}")).to_bits(), 1_f64.to_bits());
+    let retries = format!(r#"buttress_retry_attempts_total{stock},kind="retry"}}"#);
+    assert_eq!(read(&retries).to_bits(), 2_f64.to_bits());
+    let stopped = format!(r#"buttress_retry_stopped_requests_total{stock},reason="attempts"}}"#);
+    assert_eq!(read(&stopped).to_bits(), 1_f64.to_bits());
+    let balance = format!("buttress_retry_budget_balance{stock}}}");
+    assert_eq!(read(&balance).to_bits(), 98_f64.to_bits());
+    let series = r#"buttress_throttle_requests_total{throttle="stock",outcome="unaccepted"}"#;
+    assert_eq!(read(series).to_bits(), 3_f64.to_bits());
+    let refused = r#"buttress_throttle_refused_requests_total{throttle="stock"}"#;
+    assert_eq!(read(refused).to_bits(), 0_f64.to_bits());
 }

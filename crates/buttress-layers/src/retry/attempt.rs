@@ -36,9 +36,9 @@ impl<C: Case> Attempt<C> {
 
     /// Hands out what has a head: what becomes of its body is not ours to see.
     #[inline]
-    pub(super) fn hand_out(&mut self, now: Instant) -> Judgement {
+    pub(super) fn hand_out(&mut self, now: Instant) {
         let end = End::Dropped { stage: Stage::InBody, side: Side::Client, late: false };
-        self.end(end, true, now)
+        self.end(end, true, now);
     }
 
     /// It took too long, if it had begun.

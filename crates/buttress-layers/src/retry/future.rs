@@ -9,8 +9,8 @@ use std::{
 };
 
 use buttress_core::{
-    Case, End, Judge, Judgement, Kept, Kind, Protocol, Reject, Rejection, Resend, Side, Verdict,
-    clock, is_unreached,
+    Case, End, Judge, Kept, Kind, Protocol, Reject, Rejection, Resend, Side, Verdict, clock,
+    is_unreached,
     retry::{Class, Failure, Stop},
 };
 use pin_project::pin_project;
@@ -229,8 +229,12 @@ where
     let mut asked = exchange.asked(Ok(&response));
     let mut response = exchange.lay_open(response);
     let mut facts = attempt.case.facts();
-    let judgement: Judgement = if judged.is_none() && facts.protocol == Protocol::Grpc {
-        let Some(peeked) = exchange.peek(&mut response, cx) else {
+    let judgement = if let Some(judged) = judged {
+        attempt.hand_out(now);
+        judged
+    } else {
+        let grpc = facts.protocol == Protocol::Grpc;
+        let Some(peeked) = grpc.then(|| exchange.peek(&mut response, cx)).flatten() else {
             // A message has come, or it may: whatever follows, the caller is to see it.
             attempt.hand_out(now);
             call.succeeded();
@@ -239,10 +243,6 @@ where
         facts.code = peeked.code;
         asked = peeked.asked.or(asked);
         attempt.end(End::Complete { code: peeked.code }, true, now)
-    } else {
-        let at_the_end = attempt.hand_out(now);
-        // The word of the head, if it had one: what the end says was made up.
-        judged.unwrap_or(at_the_end)
     };
     if judgement.verdict == Verdict::Good {
         call.succeeded();

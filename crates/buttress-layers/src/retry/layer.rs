@@ -4,7 +4,7 @@ use buttress_core::{Auto, Custom, Shared, http::Classified, retry::Settings};
 use tower_layer::Layer;
 
 use super::{Retry, RetryHandle, handle::State};
-use crate::timeout::TimeoutLayer;
+use crate::{header, timeout::TimeoutLayer};
 
 /// Builds [`Retry`] services.
 ///
@@ -45,10 +45,10 @@ impl<X> RetryLayer<X> {
     ///
     /// # Panics
     ///
-    /// With the first retry, if `header` is no header name in lower case.
+    /// If `header` is no header name in lower case.
     #[must_use]
     pub fn attempt_header(mut self, header: &'static str) -> Self {
-        self.headers.attempt = header;
+        self.headers.attempt = header::checked(header);
         self
     }
 
@@ -57,10 +57,10 @@ impl<X> RetryLayer<X> {
     ///
     /// # Panics
     ///
-    /// With the first retry, if `header` is no header name in lower case.
+    /// If `header` is no header name in lower case.
     #[must_use]
     pub fn deadline_header(mut self, header: &'static str) -> Self {
-        self.headers.deadline = header;
+        self.headers.deadline = header::checked(header);
         self
     }
 

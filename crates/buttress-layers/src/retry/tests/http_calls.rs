@@ -182,6 +182,12 @@ async fn a_request_says_how_often_it_was_sent_before() {
     assert_eq!(said[2].unwrap(), "2");
 }
 
+#[test]
+#[should_panic(expected = "no header name in lower case")]
+fn a_wrong_header_name_is_refused_when_the_layer_is_built() {
+    let _ = layer().attempt_header("X-Tries");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_attempt_is_told_what_is_left_until_the_deadline() {
     let server = Server::says([down(), down()]);
