@@ -53,14 +53,14 @@ impl Failure {
         asked: Option<Wait>,
         unreached: bool,
     ) -> Option<Self> {
+        let bad = judgement.verdict == Verdict::Bad;
         let class = match judgement.reason {
             Reason::Refused(kind) if settings.retries_rejection(kind) => Class::Retried,
             Reason::Refused(Kind::CircuitOpen) => Class::Not(Stop::CircuitOpen),
             Reason::Refused(_) => Class::Not(Stop::Rejected),
             _ if judgement.verdict == Verdict::Good => return None,
-            Reason::Failed if facts.code.is_none() => Class::Retried,
+            Reason::Failed if bad && facts.code.is_none() => Class::Retried,
             _ => {
-                let bad = judgement.verdict == Verdict::Bad;
                 let retried = match facts.protocol {
                     Protocol::Grpc => facts.code.is_some_and(|code| settings.retries_code(code)),
                     Protocol::Http => match facts.status {

@@ -27,6 +27,12 @@ impl<C: Case> Attempt<C> {
         Self { case, started, ended: false }
     }
 
+    /// When it ends, for a classifier that asks how long it took.
+    #[inline]
+    pub(super) fn ends(&self, read: impl FnOnce() -> Instant) -> Instant {
+        if C::TIMED { read() } else { self.started }
+    }
+
     #[inline]
     pub(super) fn end(&mut self, end: End<'_>, to_head: bool, now: Instant) -> Judgement {
         self.ended = true;

@@ -115,13 +115,16 @@ where
             // What is inside goes now: the body that it sends has then said how far it came.
             this.step.set(Step::Over);
             this.timer.set(None);
-            let now = clock::ready(read);
             let again = match outcome {
                 Outcome::Answered(Ok(response)) => {
+                    // Most are good, and then nobody asks what time it is.
+                    let ended = call.attempt.ends(|| clock::ready(read));
                     let (response, failure) = judge::<_, X, Request, _, S::Error, _, _>(
-                        call, exchange, response, now, cx,
+                        call, exchange, response, ended, cx,
                     );
-                    let Some(again) = failure.and_then(|failure| call.again(failure, now)) else {
+                    let Some(again) =
+                        failure.and_then(|failure| call.again(failure, clock::ready(read)))
+                    else {
                         return Poll::Ready(Ok(response));
                     };
                     // Not kept through the wait: it holds a connection, or somebody's permit.
@@ -129,15 +132,19 @@ where
                     again
                 }
                 Outcome::Answered(Err(error)) => {
+                    let now = clock::ready(read);
                     let failure =
                         failure::<_, X, Request, S::Response, _, _, _>(call, exchange, &error, now);
-                    let Some(again) = failure.and_then(|failure| call.again(failure, now)) else {
+                    let Some(again) =
+                        failure.and_then(|failure| call.again(failure, clock::ready(read)))
+                    else {
                         return Poll::Ready(Err(exchange.inner(error)));
                     };
                     drop(error);
                     again
                 }
                 Outcome::TimedOut => {
+                    let now = clock::ready(read);
                     call.attempt.time_out(now);
                     let class = Class::Retried;
                     let failure = Failure { class, asked: None, unreached: false };
@@ -158,6 +165,7 @@ where
             call.due = None;
             this.step.set(Step::Waiting);
             if !again.wait.is_zero() {
+                let now = clock::ready(read);
                 this.timer.set(Some(sleep_until((now + again.wait).into())));
             } else if !again.transparent {
                 // Others have their turn too, should it fail again and again.

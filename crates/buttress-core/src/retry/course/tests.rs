@@ -143,6 +143,19 @@ fn what_is_bad_is_retried_unless_nothing_would_mend_it() {
 }
 
 #[test]
+fn an_error_is_retried_unless_the_classifier_thinks_nothing_of_it() {
+    let settings = settings();
+    for protocol in [Protocol::Http, Protocol::Grpc, Protocol::Plain] {
+        let facts = Facts { protocol, status: None, ..http(0) };
+        let failed = |verdict| failure(&settings, Judgement::new(verdict, Reason::Failed), facts);
+
+        assert_eq!(failed(Verdict::Bad), Some(Class::Retried), "{protocol:?}");
+        assert_eq!(failed(Verdict::Excluded), None);
+        assert_eq!(failed(Verdict::Good), None);
+    }
+}
+
+#[test]
 fn statuses_that_are_named_are_all_there_are() {
     let settings = settings().statuses([503, 418]);
     let status = |status, verdict| failure(&settings, of_status(verdict), http(status));

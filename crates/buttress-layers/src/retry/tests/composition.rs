@@ -68,7 +68,7 @@ async fn a_rate_limit_or_a_full_bulkhead_refuses_each_attempt() {
         let (calls, retry) = (Calls::default(), plain(every(MS).attempts(7)));
         let error = retry.layer(refusing(refusal, room, &calls)).oneshot(()).await.unwrap_err();
         assert_eq!(kind(&error), Some(refusal));
-        assert_eq!(retry.handle().snapshot().retries(), room.into(), "a refusal is an answer");
+        assert_eq!(retry.handle().snapshot().retries(), u64::from(room), "a refusal is an answer");
         assert_eq!(retry.handle().snapshot().stopped(Stop::Rejected), 1);
     }
 }
