@@ -12,7 +12,9 @@ use buttress::{
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
+    retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
+    throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
 use buttress_benches::{Calls, Case, instructions, nanoseconds, two_threads};
@@ -20,7 +22,15 @@ use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower::{
+    Layer, Service, ServiceBuilder,
+    retry::{
+        Policy,
+        budget::{Budget as _, TpsBudget},
+    },
+    service_fn,
+};
+use tower_resilience::retry::RetryBudgetBuilder;
 
 /// What a layer adds to a call.
 #[derive(Debug, Parser)]
@@ -61,11 +71,13 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, Group); 5] = [
+    let groups: [(&str, Group); 7] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
         ("slis", slis),
+        ("retries", retries),
+        ("throttles", throttles),
         ("routers", routers),
     ];
     for (name, group) in groups {
@@ -203,6 +215,73 @@ fn slis() -> Vec<Case> {
         Case::new("bare", bare(), request),
         Case::new("buttress Sli, one sink", sli().layer(bare()), request),
         Case::new("buttress Sli over Timeout", both, request),
+    ]
+}
+
+/// Retries what fails, as long as tower's budget allows: nothing here does.
+#[derive(Clone)]
+struct TowerPolicy(Arc<TpsBudget>);
+
+impl<E> Policy<Request<()>, Response<Full<Bytes>>, E> for TowerPolicy {
+    type Future = std::future::Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<()>,
+        result: &mut Result<Response<Full<Bytes>>, E>,
+    ) -> Option<Self::Future> {
+        if result.as_ref().is_ok_and(|response| response.status().is_success()) {
+            self.0.deposit();
+            return None;
+        }
+        self.0.withdraw().then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request<()>) -> Option<Request<()>> {
+        Some(request.clone())
+    }
+}
+
+/// The first try is good, with a budget that has to hear of it.
+fn retries() -> Vec<Case> {
+    let tower = TowerPolicy(Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)));
+    let tower = ServiceBuilder::new().retry(tower).service(bare());
+    let budget = RetryBudgetBuilder::new().token_bucket().build().expect("its defaults");
+    let resilience = tower_resilience::retry::RetryLayer::<
+        Request<()>,
+        Response<Full<Bytes>>,
+        Infallible,
+    >::builder()
+    .max_attempts(3)
+    .exponential_backoff(Duration::from_millis(50))
+    .budget(budget)
+    .build();
+    let ours = |budget: Budget| RetryLayer::new("r", Attempts::default().budget(budget));
+    let share = || Budget::from(Percentage::new(Ratio::percent(20)));
+    let post = || Request::post("/").body(()).expect("a request");
+    let furnished = || {
+        let request = Request::get("/items/7").header("accept", "*/*").header("host", "stock");
+        let request = request.header("user-agent", "bench").header("accept-encoding", "gzip");
+        request.header("x-request-id", "7f3a").header("x-tenant", "a").body(()).expect("a request")
+    };
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower Retry, TpsBudget", tower.clone(), request),
+        Case::new("tower-resilience retry, tokens", resilience.layer(bare()), request),
+        Case::new("buttress Retry, 20 %", ours(share()).layer(bare()), request),
+        Case::new("buttress Retry, tokens", ours(Tokens::new(10).into()).layer(bare()), request),
+        Case::new("buttress Retry, 20 %, a POST", ours(share()).layer(bare()), post),
+        Case::new("bare, six headers", bare(), furnished),
+        Case::new("tower Retry, six headers", tower, furnished),
+        Case::new("buttress Retry, six headers", ours(share()).layer(bare()), furnished),
+    ]
+}
+
+fn throttles() -> Vec<Case> {
+    let throttle = ThrottleLayer::new("t", Rule::new());
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("buttress Throttle", throttle.layer(bare()), request),
     ]
 }
 

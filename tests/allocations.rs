@@ -17,7 +17,9 @@ use buttress::{
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
     rate_limit::RateLimitLayer,
+    retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
+    throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
 use bytes::Bytes;
@@ -326,4 +328,83 @@ fn a_propagated_deadline_costs_what_is_stated() {
     assert_eq!(allocations(&runtime, &mut propagating, furnished), PROPAGATION);
     let empty = PROPAGATION + FIRST_HEADER + FIRST_EXTENSION;
     assert_eq!(allocations(&runtime, &mut propagating, get), empty);
+}
+
+#[test]
+fn a_throttle_allocates_nothing() {
+    let runtime = runtime();
+    let mut throttle = ThrottleLayer::new("t", Rule::new()).layer(prompt());
+
+    assert_eq!(allocations(&runtime, &mut throttle, get), 0);
+}
+
+/// The two parts of a header map and the two of an extension map, one extension in its box, and
+/// what the value of one header takes to be shared from now on: the one copy of the head of a
+/// request that may be sent again. Its method and address cost nothing here.
+const COPY_OF_HEAD: u64 = 6;
+
+/// A request with one header and one extension.
+fn furnished(method: &'static str) -> Request<()> {
+    let request = Request::builder().method(method).uri("/").header("accept", "*/*");
+    request.extension("of a router").body(()).unwrap()
+}
+
+#[test]
+fn a_retry_that_is_not_needed_costs_the_one_copy_of_the_head_that_it_keeps() {
+    let runtime = runtime();
+    for settings in [
+        Attempts::default(),
+        Attempts::default().budget(Tokens::new(10)),
+        Attempts::default().budget(InFlight::new(Ratio::percent(20))),
+    ] {
+        let mut retry = RetryLayer::new("r", settings.clone()).layer(prompt());
+        let mut once = RetryLayer::new("r", settings.attempts(1)).layer(prompt());
+
+        assert_eq!(allocations(&runtime, &mut retry, || furnished("GET")), COPY_OF_HEAD);
+        assert_eq!(allocations(&runtime, &mut retry, get), 0, "of a head with nothing in it");
+        // What cannot be retried.
+        assert_eq!(allocations(&runtime, &mut retry, || furnished("POST")), 0);
+        assert_eq!(allocations(&runtime, &mut once, || furnished("GET")), 0);
+    }
+}
+
+/// The tape on which a body that streams is written down, its list of four chunks, and the box of
+/// `UnsyncBoxBody` around it: all that it takes to keep 4 KiB.
+const TAPE: u64 = 3;
+
+#[test]
+fn a_body_that_has_to_be_written_down_costs_what_is_stated_and_no_byte_is_copied() {
+    type Upload = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
+    fn upload(chunks: usize) -> Request<Upload> {
+        let frame = |_| Ok(Frame::data(Bytes::from_static(&[7; 1024])));
+        let body = StreamBody::new(stream::iter((0..chunks).map(frame)));
+        Request::put("/").body(body.boxed_unsync()).unwrap()
+    }
+    let reads = || {
+        service_fn(|request: Request<Upload>| async {
+            black_box(request.into_body().collect().await.unwrap().to_bytes().len());
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        })
+    };
+    let runtime = runtime();
+    let count = |runtime: &Runtime, request: Request<Upload>, retry: bool| {
+        let (bare, retrying) = (reads(), RetryLayer::new("r", Attempts::default()).layer(reads()));
+        let mut counted = 0;
+        runtime.block_on(async {
+            let work: std::pin::Pin<Box<dyn Future<Output = ()>>> = if retry {
+                let mut retrying = retrying;
+                Box::pin(async move { drop(retrying.call(request).await) })
+            } else {
+                let mut bare = bare;
+                Box::pin(async move { drop(bare.call(request).await) })
+            };
+            counted = poll_counting(work).await;
+        });
+        counted
+    };
+
+    let without = count(&runtime, upload(4), false);
+    let with = count(&runtime, upload(4), true);
+
+    assert_eq!(with - without, TAPE);
 }

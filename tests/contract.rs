@@ -19,7 +19,9 @@ use buttress::{
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::{StatusRules, key},
     rate_limit::{Keyed as KeyedBy, One, Plan, RateLimitLayer},
+    retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
     sli::SliLayer,
+    throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Clock, Limits, TimeoutLayer},
 };
 use buttress_testkit::{
@@ -64,6 +66,16 @@ obeys_the_contract! {
     rate_limit_keyed: ByKey(RateLimitLayer::new("r", ample()).keyed(method as fn(&Request<Body>) -> Method));
     rate_limit_keyed_waiting: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).wait(LIMIT));
     rate_limit_in_shadow: rate_limit_in_shadow();
+    retry: RetryLayer::new("r", Attempts::default());
+    retry_raising: RetryLayer::new("r", Attempts::default()).on_reject(Raise);
+    retry_plain_head: RetryLayer::new("r", Attempts::plain().attempt_timeout(LIMIT));
+    retry_once: RetryLayer::new("r", Attempts::default().attempts(1));
+    retry_by_tokens: RetryLayer::new("r", Attempts::default().budget(Tokens::new(10)));
+    retry_in_flight: RetryLayer::new("r", Attempts::default().budget(InFlight::new(Ratio::ONE)));
+    retry_in_shadow: retry_in_shadow();
+    throttle: ThrottleLayer::new("t", lenient());
+    throttle_raising: ThrottleLayer::new("t", lenient()).on_reject(Raise);
+    throttle_plain: ThrottleLayer::new("t", lenient()).exchange(Plain);
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -88,6 +100,12 @@ fn breaker_in_shadow() -> BreakerLayer {
     layer
 }
 
+fn retry_in_shadow() -> RetryLayer {
+    let layer = RetryLayer::new("r", Attempts::default());
+    layer.handle().set_shadow(true);
+    layer
+}
+
 const ONE: NonZeroU32 = NonZeroU32::MIN;
 /// The name of a layer that every request bypasses, and which so refuses none.
 const BYPASSED: &str = "bypassed";
@@ -100,6 +118,11 @@ fn halves() -> Partitions {
 fn shadowed(layer: BulkheadLayer) -> BulkheadLayer {
     layer.handle().set_shadow(true);
     layer
+}
+
+/// A throttle that sees all these calls fail and refuses none.
+fn lenient() -> Rule {
+    Rule::new().allowance(1_000_000)
 }
 
 fn in_shadow(layer: TimeoutLayer) -> TimeoutLayer {
@@ -240,6 +263,23 @@ impl Told<RateLimitLayer<Auto, ByMethod>> for ByKey {
     fn told(self) -> Subject<RateLimitLayer<Auto, ByMethod>> {
         let handle = self.0.handle();
         Subject::new(self.0).released(move || handle.is_last())
+    }
+}
+
+/// It settles no call, and refuses none that others would not.
+impl<X> Told for RetryLayer<X> {
+    fn told(self) -> Subject<Self> {
+        let watched = self.handle();
+        let attempts = if watched.is_shadow() { None } else { watched.settings().most_attempts() };
+        Subject::new(self).released(move || watched.is_last()).attempts(attempts.unwrap_or(1))
+    }
+}
+
+/// It settles what passes, but for what is dropped before its response.
+impl<X> Told for ThrottleLayer<X> {
+    fn told(self) -> Subject<Self> {
+        let watched = self.handle();
+        Subject::new(self).released(move || watched.is_last())
     }
 }
 

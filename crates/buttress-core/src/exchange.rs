@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     BoxError, Code, Criticality, End, Facts, Judgement, Rejection, Remaining, Side, Timing,
+    retry::Wait,
 };
 
 /// How a refusal surfaces in one world of requests, responses and errors.
@@ -107,6 +108,12 @@ pub trait Judge<Req, Res, Err>: Clone {
     /// How long the service asks its callers to wait before they come again: in `Retry-After`, in
     /// `grpc-retry-pushback-ms`, or in a [`Rejection`].
     fn retry_after(&self, outcome: Result<&Res, &Err>) -> Option<Duration>;
+
+    /// As [`Judge::retry_after`], and whether it asks them not to come again at all: for gRPC by
+    /// a `grpc-retry-pushback-ms` that is negative, no number, or there twice.
+    fn asked(&self, outcome: Result<&Res, &Err>) -> Option<Wait> {
+        self.retry_after(outcome).map(Wait::After)
+    }
 
     /// Whether the inner service itself gave up on the deadline, and says so in other words.
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, Err>) -> bool;
@@ -370,6 +377,10 @@ where
 
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         self.judge.retry_after(outcome)
+    }
+
+    fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
+        self.judge.asked(outcome)
     }
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {

@@ -38,7 +38,12 @@ mod rate;
 pub mod rate_limit;
 mod ratio;
 mod rejection;
+mod resend;
+pub mod retry;
+mod slices;
+pub mod throttle;
 mod time_limit;
+mod unreached;
 mod unwind;
 mod verdict;
 
@@ -82,7 +87,9 @@ pub use self::{
     rate::Rate,
     ratio::{ParseRatioError, Ratio},
     rejection::{Kind, Rejection},
+    resend::{Kept, Peeked, Resend},
     time_limit::{TimeLimit, TimeLimitError},
+    unreached::is_unreached,
     unwind::guarded,
     verdict::{End, Judgement, Reason, Side, Stage, Timing, Verdict},
 };
@@ -102,6 +109,16 @@ const KNOWN_ERRORS: &[errors::Lookup] = &[
     errors::lookup::<::hyper_util::client::legacy::Error>,
     #[cfg(feature = "reqwest")]
     errors::lookup::<::reqwest::Error>,
+];
+
+/// How to tell that a request never left: the connection that it needed was not there.
+const UNREACHED: &[fn(&(dyn std::error::Error + 'static)) -> bool] = &[
+    #[cfg(feature = "tonic")]
+    tonic::is_unreached,
+    #[cfg(feature = "hyper-util")]
+    hyper_util::is_unreached,
+    #[cfg(feature = "reqwest")]
+    reqwest::is_unreached,
 ];
 
 /// How to tell that somebody further in gave up on a deadline, and calls it something else.

@@ -87,6 +87,10 @@ pub enum Change {
         /// How many keys it holds.
         capacity: usize,
     },
+    /// A retry budget refused for the first time since it last granted; or grants again.
+    BudgetDry(bool),
+    /// A throttle began to refuse; or refuses nothing any more.
+    Throttling(bool),
     /// A table of labels is full: what is new from now on is counted under `__other__`.
     LabelsFull {
         /// How many labels it holds.
@@ -132,6 +136,10 @@ impl fmt::Display for Change {
             Self::KeysFull { capacity } => {
                 write!(f, "{capacity} keys known and no room for more: new ones push out old ones")
             }
+            Self::Throttling(true) => f.write_str("throttling"),
+            Self::Throttling(false) => f.write_str("no longer throttling"),
+            Self::BudgetDry(true) => f.write_str("retry budget spent: failures are passed on"),
+            Self::BudgetDry(false) => f.write_str("retry budget grants again"),
             Self::LabelsFull { capacity } => write!(
                 f,
                 "{capacity} routes known and no room for more: new ones count as __other__"

@@ -6,7 +6,8 @@ use std::{
 
 use crate::{
     BoxError, Case, Criticality, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reason,
-    Reject, Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error, tonic,
+    Reject, Rejection, Remaining, Side, Stage, Timing, Verdict, Watch, as_error, retry::Wait,
+    tonic,
 };
 
 /// The exchange of a service that speaks neither HTTP nor gRPC.
@@ -67,6 +68,10 @@ impl<Req, Res, E: 'static> Judge<Req, Res, E> for Plain {
 
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         tonic::retry_after(as_error(outcome.err()?)?)
+    }
+
+    fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
+        tonic::asked(as_error(outcome.err()?)?)
     }
 
     fn is_timeout(&self, _: Facts, _: &Result<Res, E>) -> bool {

@@ -184,6 +184,8 @@ pub enum Kind {
     Overloaded,
     /// It waited for room as long as it may, in vain: 503, `UNAVAILABLE`.
     QueueTimedOut,
+    /// The service accepts too little of what it is asked: 503, `UNAVAILABLE`.
+    Throttled,
     /// A deadline passed: 504, `DEADLINE_EXCEEDED`.
     TimedOut,
     /// A deadline had passed before the work could start: 504, `DEADLINE_EXCEEDED`.
@@ -192,11 +194,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CircuitOpen,
         Self::RateLimited,
         Self::Overloaded,
         Self::QueueTimedOut,
+        Self::Throttled,
         Self::TimedOut,
         Self::Expired,
     ];
@@ -209,6 +212,7 @@ impl Kind {
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::QueueTimedOut => "queue_timed_out",
+            Self::Throttled => "throttled",
             Self::TimedOut => "timed_out",
             Self::Expired => "expired",
         }
@@ -220,6 +224,7 @@ impl Kind {
             Self::RateLimited => "rate limit exceeded",
             Self::Overloaded => "too many requests in flight",
             Self::QueueTimedOut => "waited too long for other requests to end",
+            Self::Throttled => "the service accepts too few requests",
             Self::TimedOut => "timed out",
             Self::Expired => "deadline passed before the work could start",
         }
@@ -227,7 +232,9 @@ impl Kind {
 
     const fn surface(self) -> Surface {
         let (http, grpc) = match self {
-            Self::CircuitOpen | Self::Overloaded | Self::QueueTimedOut => (503, Code::Unavailable),
+            Self::CircuitOpen | Self::Overloaded | Self::QueueTimedOut | Self::Throttled => {
+                (503, Code::Unavailable)
+            }
             Self::RateLimited => (429, Code::ResourceExhausted),
             Self::TimedOut | Self::Expired => (504, Code::DeadlineExceeded),
         };

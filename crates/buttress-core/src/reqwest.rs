@@ -7,17 +7,24 @@
 
 use std::{
     error::Error,
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 
 use crate::{
-    ClientError, Criticality, Facts, Judge, Remaining, Side, Watch, as_error,
+    ClientError, Criticality, Facts, Judge, Kept, Remaining, Resend, Side, Watch, as_error,
     http::{
-        Classified, Classify, HttpCase, RequestHead, ResponseHead, Watched,
-        judge::{criticality, deadline, forward, is_timeout, retry_after, set_criticality},
+        Classified, Classify, HttpCase, Rebox, Recorded, Recording, Replay, RequestHead,
+        ResponseHead, Room, Watched,
+        judge::{asked, criticality, deadline, forward, is_timeout, retry_after, set_criticality},
+        resend,
     },
+    retry::{Stop, Wait},
 };
 
 impl ClientError for ::reqwest::Error {}
@@ -90,6 +97,10 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
         retry_after(outcome.map(response_head).map_err(as_error))
     }
 
+    fn asked(&self, outcome: Result<&Response, &E>) -> Option<Wait> {
+        asked(outcome.map(response_head).map_err(as_error))
+    }
+
     fn is_timeout(&self, facts: Facts, outcome: &Result<Response, E>) -> bool {
         is_timeout(facts, outcome.as_ref().map(response_head).map_err(as_error))
     }
@@ -108,6 +119,140 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
     fn pass<W: Watch>(&self, response: Response) -> Response {
         response
     }
+}
+
+impl Replay for Body {
+    type Kept = KeptBody;
+
+    /// What is there as a whole goes out as it is, so that reqwest can send it on to where a
+    /// redirect points; what streams is written down.
+    fn keep(self, room: Room) -> (Self, Result<KeptBody, Stop>) {
+        if let Some(bytes) = self.as_bytes() {
+            let kept = if room.fits(bytes.len() as u64) {
+                Ok(KeptBody::Whole(Bytes::copy_from_slice(bytes)))
+            } else {
+                Err(Stop::BodyTooLarge)
+            };
+            return (self, kept);
+        }
+        let (Streamed(body), kept) = Streamed(self).keep(room);
+        (body, kept.map(KeptBody::Streamed))
+    }
+
+    fn check(kept: &KeptBody) -> Result<(), Stop> {
+        match kept {
+            KeptBody::Whole(_) => Ok(()),
+            KeptBody::Streamed(recording) => Streamed::check(recording),
+        }
+    }
+
+    fn again(kept: &mut KeptBody) -> Result<Self, Stop> {
+        match kept {
+            KeptBody::Whole(bytes) => Ok(bytes.clone().into()),
+            KeptBody::Streamed(recording) => Streamed::again(recording).map(|body| body.0),
+        }
+    }
+}
+
+/// What is kept of a body of reqwest's.
+#[derive(Debug)]
+pub enum KeptBody {
+    /// One that is there as a whole.
+    Whole(Bytes),
+    /// One that streams.
+    Streamed(Recording<Streamed>),
+}
+
+/// A body that streams.
+#[derive(Debug)]
+pub struct Streamed(Body);
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = ::reqwest::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ::reqwest::Error>>> {
+        Pin::new(&mut self.get_mut().0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl Rebox for Streamed {
+    fn rebox(body: Recorded<Self>) -> Self {
+        Self(Body::wrap(body))
+    }
+}
+
+/// A request without its body, and what is kept of that.
+#[derive(Debug)]
+pub struct KeptRequest {
+    head: Request,
+    body: Option<KeptBody>,
+}
+
+impl Kept for KeptRequest {
+    fn check(&self) -> Result<(), Stop> {
+        self.body.as_ref().map_or(Ok(()), Body::check)
+    }
+}
+
+impl<C: Clone> Resend<Request, Response> for Classified<C> {
+    type Kept = KeptRequest;
+    /// Nobody looks into it: to put back what was seen, its body would have to be boxed again.
+    type Response = Response;
+
+    fn is_keyed(&self, request: &Request) -> bool {
+        resend::is_keyed(request.headers())
+    }
+
+    fn keep(&self, mut request: Request, limit: usize) -> (Request, Result<KeptRequest, Stop>) {
+        let room = Room { limit, promised: resend::promised(request.headers()) };
+        let body = match request.body_mut().take().map(|body| body.keep(room)) {
+            Some((body, Err(stop))) => {
+                *request.body_mut() = Some(body);
+                return (request, Err(stop));
+            }
+            Some((body, Ok(kept))) => Some((body, kept)),
+            None => None,
+        };
+        // Without a body there is always a clone.
+        let Some(head) = request.try_clone() else {
+            *request.body_mut() = body.map(|(body, _)| body);
+            return (request, Err(Stop::BodyTooLarge));
+        };
+        let (body, kept) = body.unzip();
+        *request.body_mut() = body;
+        (request, Ok(KeptRequest { head, body: kept }))
+    }
+
+    fn again(&self, kept: &mut KeptRequest, _: bool) -> Result<Request, Stop> {
+        let mut request = kept.head.try_clone().ok_or(Stop::BodyTooLarge)?;
+        *request.body_mut() = kept.body.as_mut().map(Body::again).transpose()?;
+        Ok(request)
+    }
+
+    fn number(&self, request: &mut Request, facts: Facts, previous: u32, header: &'static str) {
+        resend::number(request.headers_mut(), facts, previous, header);
+    }
+
+    fn lay_open(&self, response: Response) -> Response {
+        response
+    }
+}
+
+/// Whether the client could not connect.
+pub(crate) fn is_unreached(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref().is_some_and(::reqwest::Error::is_connect)
 }
 
 fn head(request: &Request) -> RequestHead<'_> {

@@ -8,13 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::tonic::{Request, Response, Status, TimeoutExpired, metadata::MetadataValue};
+use ::tonic::{
+    Request, Response, Status, TimeoutExpired,
+    body::Body,
+    metadata::{MetadataMap, MetadataValue},
+};
 
 use crate::{
-    Auto, Case, Code, Criticality, End, Facts, Finish, Judge, Judgement, Method, Protocol, Reject,
-    Rejection, Remaining, Side, Timing, Watch,
+    Auto, Case, Code, Criticality, End, Facts, Finish, Judge, Judgement, Kept, Method, Protocol,
+    Reject, Rejection, Remaining, Resend, Side, Timing, Watch,
     errors::chain,
-    http::{Classified, StatusRules},
+    http::{Classified, Rebox, Recorded, StatusRules},
+    resend::take,
+    retry::{Stop, Wait},
 };
 
 /// A rejection's `Status`, made when somebody first looks for it.
@@ -45,6 +51,11 @@ pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(<dyn Error>::is::<TimeoutExpired>)
 }
 
+/// Whether a channel could not connect.
+pub(crate) fn is_unreached(error: &(dyn Error + 'static)) -> bool {
+    error.is::<::tonic::ConnectError>()
+}
+
 /// What an error asks its callers to wait: as a rejection of ours, or in the metadata of a status.
 pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
     if let Some(rejection) = Rejection::find(error) {
@@ -53,6 +64,17 @@ pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
     let status = chain(error).find_map(|error| error.downcast_ref::<Status>())?;
     let millis = status.metadata().get("grpc-retry-pushback-ms")?.as_encoded_bytes();
     crate::deadline::parse_digits(millis).map(Duration::from_millis)
+}
+
+/// As [`retry_after`], and whether it asks them not to come again at all.
+pub(crate) fn asked(error: &(dyn Error + 'static)) -> Option<Wait> {
+    if let Some(rejection) = Rejection::find(error) {
+        return rejection.retry_after().map(Wait::After);
+    }
+    let status = chain(error).find_map(|error| error.downcast_ref::<Status>())?;
+    let mut values = status.metadata().get_all("grpc-retry-pushback-ms").iter();
+    let first = values.next()?;
+    Wait::of_pushback(values.next().is_none().then_some(first.as_encoded_bytes()))
 }
 
 /// A service whose error is a `Status` keeps it.
@@ -151,6 +173,10 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
         retry_after(outcome.err()?)
     }
 
+    fn asked(&self, outcome: Result<&Response<U>, &Status>) -> Option<Wait> {
+        asked(outcome.err()?)
+    }
+
     fn is_timeout(&self, _: Facts, outcome: &Result<Response<U>, Status>) -> bool {
         outcome.as_ref().is_err_and(|status| is_timeout(status))
     }
@@ -161,6 +187,50 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
     }
 
     fn pass<W: Watch>(&self, response: Response<U>) -> Response<U> {
+        response
+    }
+}
+
+impl Rebox for Body {
+    fn rebox(body: Recorded<Self>) -> Self {
+        Self::new(body)
+    }
+}
+
+/// A message of tonic's own `Request`, with all that goes with it.
+#[derive(Debug)]
+pub struct KeptMessage<T>(Option<(MetadataMap, ::http::Extensions, T)>);
+
+impl<T> Kept for KeptMessage<T> {
+    fn check(&self) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
+    type Kept = KeptMessage<T>;
+    type Response = Response<U>;
+
+    fn is_keyed(&self, _: &Request<T>) -> bool {
+        false
+    }
+
+    fn keep(&self, request: Request<T>, _: usize) -> (Request<T>, Result<KeptMessage<T>, Stop>) {
+        let (metadata, extensions, message) = request.into_parts();
+        let kept = (metadata.clone(), extensions.clone(), message.clone());
+        (Request::from_parts(metadata, extensions, message), Ok(KeptMessage(Some(kept))))
+    }
+
+    fn again(&self, kept: &mut KeptMessage<T>, last: bool) -> Result<Request<T>, Stop> {
+        let (metadata, extensions, message) = take(&mut kept.0, last)?;
+        Ok(Request::from_parts(metadata, extensions, message))
+    }
+
+    fn number(&self, request: &mut Request<T>, _: Facts, previous: u32, _: &'static str) {
+        request.metadata_mut().insert("grpc-previous-rpc-attempts", previous.into());
+    }
+
+    fn lay_open(&self, response: Response<U>) -> Response<U> {
         response
     }
 }

@@ -7,8 +7,11 @@
 pub mod breaker;
 pub mod bulkhead;
 mod clock;
+mod header;
 pub mod rate_limit;
+pub mod retry;
 pub mod sli;
+pub mod throttle;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]

@@ -116,6 +116,24 @@ names! {
         "Keys that have a bucket of their own.";
     RATE_LIMIT_SHADOW: Gauge "buttress_rate_limit_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
+    RETRY_REQUESTS: Counter "buttress_retry_requests_total" Count
+        "Requests that came, each with its first attempt.";
+    RETRY_ATTEMPTS: Counter "buttress_retry_attempts_total" Count
+        "Attempts after the first, by kind: retry, transparent, or in shadow mode would_retry.";
+    RETRY_STOPPED: Counter "buttress_retry_stopped_requests_total" Count
+        "Requests that failed and were not tried again, by reason.";
+    RETRY_BALANCE: Gauge "buttress_retry_budget_balance" Count
+        "Retries that the budget has leave for; infinite without a limit.";
+    RETRY_SHADOW: Gauge "buttress_retry_shadow" Count
+        "1 while the layer decides and counts but retries nothing.";
+    THROTTLE_REQUESTS: Counter "buttress_throttle_requests_total" Count
+        "Requests that passed and ended, by outcome: accepted or unaccepted.";
+    THROTTLE_REFUSED: Counter "buttress_throttle_refused_requests_total" Count
+        "Requests held back from a service that accepts too few.";
+    THROTTLE_PROBABILITY: Gauge "buttress_throttle_probability_ratio" Count
+        "The probability with which a request is held back.";
+    THROTTLE_SHADOW: Gauge "buttress_throttle_shadow" Count
+        "1 while the layer decides and counts but refuses nothing.";
     PLAIN_DURATION: Histogram "buttress_sli_call_duration_seconds" Seconds
         "Duration of calls that are neither HTTP nor gRPC.";
     HTTP_SERVER: Histogram "http_server_request_duration_seconds" Seconds

@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Change, Event, Observe, Rate, Ratio, TimeLimit};
+use buttress_core::{Change, Event, Observe, Rate, Ratio, TimeLimit, retry, throttle};
 use buttress_layers::{
     bulkhead::{BulkheadLayer, Partitions},
     rate_limit::RateLimitLayer,
+    retry::RetryLayer,
     sli::SliLayer,
+    throttle::ThrottleLayer,
     timeout::{Limits, TimeoutLayer},
 };
 use bytes::Bytes;
@@ -386,4 +388,41 @@ async fn a_rate_limit_says_what_it_admitted_refused_and_let_wait() {
     assert_eq!(value(&after, "buttress_rate_limit_keys{rate_limit=\"keyed\"}"), Some(1.0));
     let keyed = "buttress_rate_limit_refused_requests_total{rate_limit=\"keyed\",reason=\"empty\"}";
     assert_eq!(value(&after, keyed), Some(3.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_and_their_reasons_to_stop_are_published() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let retry = RetryLayer::new("stock", retry::Settings::default().seed(1));
+    let throttle = ThrottleLayer::new("stock", throttle::Settings::new().allowance(9));
+    telemetry.watch(retry.handle());
+    telemetry.watch(throttle.handle());
+    let layers = tower::ServiceBuilder::new().layer(retry).layer(throttle);
+    let down = service_fn(|_: Request<()>| {
+        ready(Ok::<_, Infallible>(
+            Response::builder().status(503).body(Full::<Bytes>::default()).unwrap(),
+        ))
+    });
+
+    let page = scrape(&telemetry, &exporter);
+    for reason in ["budget", "deadline", "body_too_large", "circuit_open", "pushback"] {
+        let series = r#"buttress_retry_stopped_requests_total{retry="stock",reason="#;
+        assert_eq!(value(&page, &format!("{series}\"{reason}\"}}")), Some(0.0), "{page}");
+    }
+    drop(layers.service(down).oneshot(get("/items/7")).await.unwrap());
+
+    let page = scrape(&telemetry, &exporter);
+    let read = |series: &str| value(&page, series).unwrap_or_else(|| panic!("{series}: {page}"));
+    let stock = r#"{retry="stock""#;
+    assert_eq!(read(&format!("buttress_retry_requests_total{stock}}}")).to_bits(), 1_f64.to_bits());
+    let retries = format!(r#"buttress_retry_attempts_total{stock},kind="retry"}}"#);
+    assert_eq!(read(&retries).to_bits(), 2_f64.to_bits());
+    let stopped = format!(r#"buttress_retry_stopped_requests_total{stock},reason="attempts"}}"#);
+    assert_eq!(read(&stopped).to_bits(), 1_f64.to_bits());
+    let balance = format!("buttress_retry_budget_balance{stock}}}");
+    assert_eq!(read(&balance).to_bits(), 98_f64.to_bits());
+    let series = r#"buttress_throttle_requests_total{throttle="stock",outcome="unaccepted"}"#;
+    assert_eq!(read(series).to_bits(), 3_f64.to_bits());
+    let refused = r#"buttress_throttle_refused_requests_total{throttle="stock"}"#;
+    assert_eq!(read(refused).to_bits(), 0_f64.to_bits());
 }

@@ -5,6 +5,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use buttress_core::{
+    http::{Replay, Room},
+    retry::Stop,
+};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
@@ -101,6 +105,24 @@ impl Body {
     #[must_use]
     pub fn handle(&self) -> BodyHandle {
         BodyHandle { fate: Arc::clone(&self.fate) }
+    }
+}
+
+/// Sent again is what has nothing in it: a script is played once.
+impl Replay for Body {
+    type Kept = ();
+
+    fn keep(self, _: Room) -> (Self, Result<(), Stop>) {
+        let kept = if self.script.is_empty() { Ok(()) } else { Err(Stop::BodyTooLarge) };
+        (self, kept)
+    }
+
+    fn check((): &()) -> Result<(), Stop> {
+        Ok(())
+    }
+
+    fn again((): &mut ()) -> Result<Self, Stop> {
+        Ok(Self::empty())
     }
 }
 

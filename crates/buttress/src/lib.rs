@@ -7,6 +7,8 @@
 //!
 //! | layer | what it does |
 //! |---|---|
+//! | [`retry`] | tries again what may succeed, within an exact budget; bodies need not be `Clone` |
+//! | [`throttle`] | holds back what an overloaded service would refuse anyway |
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
 //! | [`breaker`] | refuses what keeps failing: by rate, slowness or a row; probes; one for each key; forced, isolated, in shadow |
 //! | [`bulkhead`] | limits how many are under way: a queue, shares, the least critical shed first, a limit that adapts |
@@ -68,6 +70,18 @@ pub mod breaker {
 pub mod rate_limit {
     pub use buttress_core::rate_limit::*;
     pub use buttress_layers::rate_limit::*;
+}
+
+/// Retries: the layer, and what its core decides by.
+pub mod retry {
+    pub use buttress_core::{Kept, Peeked, Resend, retry::*};
+    pub use buttress_layers::retry::*;
+}
+
+/// Client-side throttling: the layer, and what its core decides by.
+pub mod throttle {
+    pub use buttress_core::throttle::{Settings, Throttle as Rule};
+    pub use buttress_layers::throttle::*;
 }
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;

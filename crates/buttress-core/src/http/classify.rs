@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Case, Criticality, End, Facts, Judge, Judgement, Protocol, Rejection, Remaining, Side, Timing,
-    Watch, as_error,
+    Watch, as_error, retry::Wait,
 };
 
 /// A rule that turns HTTP and gRPC calls into verdicts.
@@ -178,6 +178,10 @@ where
 
     fn retry_after(&self, outcome: Result<&Response<RB>, &E>) -> Option<Duration> {
         judge::retry_after(outcome.map(ResponseHead::of).map_err(as_error))
+    }
+
+    fn asked(&self, outcome: Result<&Response<RB>, &E>) -> Option<Wait> {
+        judge::asked(outcome.map(ResponseHead::of).map_err(as_error))
     }
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Response<RB>, E>) -> bool {

@@ -12,7 +12,9 @@ use crate::{
     Auto, Criticality, Deadline, Facts, Judge, Protocol, Rejection, Remaining, Side, TIMEOUTS,
     Watch,
     deadline::{grpc_timeout, parse_digits},
-    parse_grpc_timeout, tonic,
+    parse_grpc_timeout,
+    retry::Wait,
+    tonic,
 };
 
 /// [`Auto`] judges by convention whatever can be classified.
@@ -85,6 +87,10 @@ where
 
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         CONVENTIONAL.retry_after(outcome)
+    }
+
+    fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
+        CONVENTIONAL.asked(outcome)
     }
 
     #[inline]
@@ -197,6 +203,29 @@ pub(crate) fn retry_after(
     // A date counts from the date of the answer, so that clocks that differ do no harm.
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
     date(value)?.duration_since(date(head.headers.get(header::DATE)?)?).ok()
+}
+
+/// As [`retry_after`], and whether it asks them not to come again at all.
+pub(crate) fn asked(
+    outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
+) -> Option<Wait> {
+    match &outcome {
+        Ok(head) if head.extensions.get::<Rejection>().is_none() => {
+            if let Some(wait) = pushback(head.headers) {
+                return Some(wait);
+            }
+        }
+        Ok(_) | Err(None) => {}
+        Err(Some(error)) => return tonic::asked(*error),
+    }
+    retry_after(outcome).map(Wait::After)
+}
+
+/// What `grpc-retry-pushback-ms` asks for, among headers or trailers.
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Wait> {
+    let mut values = headers.get_all("grpc-retry-pushback-ms").iter();
+    let first = values.next()?;
+    Wait::of_pushback(values.next().is_none().then_some(first.as_bytes()))
 }
 
 /// Whether tonic gave up on the deadline that we handed it: as an error of this process, or as

@@ -20,7 +20,10 @@ mod client;
 mod head;
 pub(crate) mod judge;
 pub mod key;
+mod peek;
 mod problem;
+mod replay;
+pub(crate) mod resend;
 mod respond;
 mod rules;
 
@@ -29,7 +32,10 @@ pub use self::{
     classify::{Classified, Classify, HttpCase},
     client::{ParseNetworkError, TrustedProxies},
     head::{RequestHead, ResponseHead},
+    peek::Peekable,
     problem::ProblemDetails,
+    replay::{Rebox, Recorded, Recording, Replay, Room},
+    resend::KeptRequest,
     respond::Respond,
     rules::{Conventional, StatusRules},
 };

@@ -126,6 +126,7 @@ impl Kind {
             Self::RateLimited => "Rate limited",
             Self::Overloaded => "Overloaded",
             Self::QueueTimedOut => "Timed out in queue",
+            Self::Throttled => "Throttled",
             Self::TimedOut => "Timed out",
             Self::Expired => "Deadline expired",
         }

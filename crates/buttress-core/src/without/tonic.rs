@@ -2,7 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-use crate::Rejection;
+use crate::{Rejection, retry::Wait};
 
 #[derive(Debug, Default)]
 pub(crate) struct StatusSlot(());
@@ -17,4 +17,9 @@ impl StatusSlot {
 /// What an error asks its callers to wait: as a rejection of ours.
 pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
     Rejection::find(error)?.retry_after()
+}
+
+/// As [`retry_after`]; no rejection of ours asks its callers not to come again.
+pub(crate) fn asked(error: &(dyn Error + 'static)) -> Option<Wait> {
+    retry_after(error).map(Wait::After)
 }

@@ -4,6 +4,7 @@ use buttress_core::{Auto, Custom, Plain, Shared, TimeLimit};
 use tower_layer::Layer;
 
 use super::{Limits, Timeout, TimeoutHandle, handle::State};
+use crate::header;
 
 /// Builds [`Timeout`] services.
 ///
@@ -49,15 +50,7 @@ impl<X> TimeoutLayer<X> {
     /// If `header` is no header name in lower case.
     #[must_use]
     pub fn propagate_in(mut self, header: &'static str) -> Self {
-        // Here and not with the first request: a token of RFC 9110, less the capitals.
-        let fits = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
-        };
-        assert!(
-            !header.is_empty() && header.bytes().all(fits),
-            "{header:?} is no header name in lower case; write it as x-request-timeout-ms"
-        );
-        self.propagate = Some(header);
+        self.propagate = Some(header::checked(header));
         self
     }
 

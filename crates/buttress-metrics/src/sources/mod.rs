@@ -3,5 +3,7 @@
 mod breaker;
 mod bulkhead;
 mod rate_limit;
+mod retry;
 mod sli;
+mod throttle;
 mod timeout;

@@ -165,7 +165,11 @@ where
             match place {
                 Place::Ready => rig.probe.fail_ready(ERROR.into()),
                 Place::ReadyAfterAWait => rig.probe.busy(),
-                Place::Call => rig.probe.then(Step::Reply(Err(ERROR.into()))),
+                Place::Call => {
+                    for _ in 0..rig.subject.attempts {
+                        rig.probe.then(Step::Reply(Err(ERROR.into())));
+                    }
+                }
                 Place::Body => drop(rig.reply(Body::from("first").fail(ERROR))),
             }
             let mut call = task::spawn(Box::pin(async move {

@@ -43,12 +43,13 @@ pub struct Subject<L> {
     pub(super) refused: Option<Box<dyn Fn() -> u64>>,
     pub(super) released: Option<Box<dyn Fn() -> bool>>,
     exhaust: Option<Box<dyn Fn() -> Box<dyn Any>>>,
+    pub(super) attempts: u32,
 }
 
 impl<L> Subject<L> {
     /// A layer off which nothing is read.
     pub fn new(layer: L) -> Self {
-        Self { layer, settled: None, refused: None, released: None, exhaust: None }
+        Self { layer, settled: None, refused: None, released: None, exhaust: None, attempts: 1 }
     }
 
     /// Reads how many calls the layer has settled, of a layer that settles every call.
@@ -82,10 +83,18 @@ impl<L> Subject<L> {
         self
     }
 
+    /// Says how often the layer calls a service that fails, of one that tries again: an error is
+    /// passed on when all of them have failed.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
     /// Drops the layer and keeps what is read off it.
     pub(super) fn without_layer(self) -> Subject<()> {
-        let Self { layer: _, settled, refused, released, exhaust } = self;
-        Subject { layer: (), settled, refused, released, exhaust }
+        let Self { layer: _, settled, refused, released, exhaust, attempts } = self;
+        Subject { layer: (), settled, refused, released, exhaust, attempts }
     }
 
     pub(super) fn is_released(&self) -> bool {

@@ -1,0 +1,178 @@
+use std::collections::VecDeque;
+
+use tokio_test::{assert_pending, assert_ready, task};
+
+use super::*;
+use crate::BoxError;
+
+type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+
+const ROOM: Room = Room { limit: 10, promised: None };
+
+/// Frames one by one; `None` makes whoever polls wait, for ever.
+struct Frames(VecDeque<Option<Result<Frame<Bytes>, BoxError>>>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.0.pop_front() {
+            None => Poll::Ready(None),
+            Some(None) => Poll::Pending,
+            Some(frame) => Poll::Ready(frame),
+        }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a frame beside those that do not come")]
+fn data(text: &'static str) -> Option<Result<Frame<Bytes>, BoxError>> {
+    Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))
+}
+
+fn streamed(frames: impl IntoIterator<Item = Option<Result<Frame<Bytes>, BoxError>>>) -> Boxed {
+    Frames(frames.into_iter().collect()).boxed_unsync()
+}
+
+/// Reads a body to its end: its data, and whether it had trailers.
+fn read(body: Boxed) -> (Vec<String>, bool) {
+    let mut body = task::spawn(body);
+    let (mut chunks, mut trailers) = (Vec::new(), false);
+    while let Some(frame) = assert_ready!(body.enter(|cx, body| body.poll_frame(cx))) {
+        match frame.unwrap().into_data() {
+            Ok(data) => chunks.push(String::from_utf8(data.to_vec()).unwrap()),
+            Err(_) => trailers = true,
+        }
+    }
+    (chunks, trailers)
+}
+
+// X25
+#[test]
+fn a_body_that_streams_is_played_back_as_often_as_asked_frame_by_frame() {
+    let (first, kept) = streamed([data("hello"), data("world")]).keep(ROOM);
+    let mut kept = kept.unwrap();
+
+    let expected = (vec!["hello".to_owned(), "world".to_owned()], false);
+    assert_eq!(read(first), expected);
+    for _ in 0..3 {
+        assert_eq!(Boxed::check(&kept), Ok(()));
+        let again = Boxed::again(&mut kept).unwrap();
+        assert_eq!(again.size_hint().exact(), Some(10));
+        assert_eq!(read(again), expected);
+    }
+}
+
+#[test]
+fn trailers_are_played_back() {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("checksum", "7".parse().unwrap());
+    let frames = [data("x"), Some(Ok(Frame::trailers(trailers)))];
+    let (first, kept) = streamed(frames).keep(ROOM);
+
+    assert_eq!(read(first), (vec!["x".to_owned()], true));
+    assert_eq!(read(Boxed::again(&mut kept.unwrap()).unwrap()), (vec!["x".to_owned()], true));
+}
+
+// X25, R08
+#[test]
+fn over_the_limit_it_is_sent_once_whole() {
+    let (first, kept) = streamed([data("hello"), data("world"), data("!")]).keep(ROOM);
+    let mut kept = kept.unwrap();
+
+    assert_eq!(read(first).0.concat(), "helloworld!");
+    assert_eq!(Boxed::check(&kept), Err(Stop::BodyTooLarge));
+    assert_eq!(Boxed::again(&mut kept).unwrap_err(), Stop::BodyTooLarge);
+}
+
+// X25
+#[test]
+fn what_says_beforehand_that_it_is_too_long_is_not_touched() {
+    let long = || Full::new(Bytes::from_static(b"hello world")).map_err(Into::into).boxed_unsync();
+    let promising = Room { promised: Some(11), ..ROOM };
+
+    let (_, kept) = Boxed::keep(long(), ROOM);
+    assert_eq!(kept.unwrap_err(), Stop::BodyTooLarge);
+    let (_, kept) = streamed([data("short so far")]).keep(promising);
+    assert_eq!(kept.unwrap_err(), Stop::BodyTooLarge);
+}
+
+#[test]
+fn an_upload_that_is_not_at_its_end_is_not_sent_again() {
+    let (first, kept) = streamed([data("hello"), None]).keep(ROOM);
+    let mut kept = kept.unwrap();
+    assert_eq!(Boxed::check(&kept), Err(Stop::BodyUnfinished), "nobody has asked for it yet");
+
+    let mut first = task::spawn(first);
+    assert!(assert_ready!(first.enter(|cx, body| body.poll_frame(cx))).is_some());
+    assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
+
+    assert_eq!(Boxed::check(&kept), Err(Stop::BodyUnfinished));
+    drop(first);
+    assert_eq!(Boxed::again(&mut kept).unwrap_err(), Stop::BodyUnfinished);
+}
+
+#[test]
+fn an_upload_that_failed_is_not_sent_again() {
+    let (first, kept) = streamed([data("hello"), Some(Err("lost".into()))]).keep(ROOM);
+
+    let mut first = task::spawn(first);
+    assert!(assert_ready!(first.enter(|cx, body| body.poll_frame(cx))).unwrap().is_ok());
+    assert!(assert_ready!(first.enter(|cx, body| body.poll_frame(cx))).unwrap().is_err());
+
+    assert_eq!(Boxed::check(&kept.unwrap()), Err(Stop::BodyUnfinished));
+}
+
+#[test]
+fn who_has_sent_what_content_length_promised_need_not_look_for_the_end() {
+    let promising = Room { promised: Some(5), ..ROOM };
+    let (first, kept) = streamed([data("hello"), None]).keep(promising);
+
+    let mut first = task::spawn(first);
+    assert!(assert_ready!(first.enter(|cx, body| body.poll_frame(cx))).is_some());
+    drop(first);
+
+    assert_eq!(read(Boxed::again(&mut kept.unwrap()).unwrap()).0, ["hello"]);
+}
+
+#[test]
+fn what_was_dropped_untouched_is_sent_as_it_was_and_written_down_then() {
+    let (first, kept) = streamed([data("hello")]).keep(ROOM);
+    let mut kept = kept.unwrap();
+
+    drop(first);
+    let second = Boxed::again(&mut kept).unwrap();
+
+    assert_eq!(Boxed::check(&kept), Err(Stop::BodyUnfinished));
+    assert_eq!(read(second).0, ["hello"]);
+    assert_eq!(read(Boxed::again(&mut kept).unwrap()).0, ["hello"]);
+}
+
+#[test]
+fn an_empty_body_is_not_wrapped() {
+    let (first, kept) = Empty::new().map_err(|never| match never {}).boxed_unsync().keep(ROOM);
+
+    assert!(first.is_end_stream());
+    assert!(Boxed::again(&mut kept.unwrap()).unwrap().is_end_stream());
+}
+
+#[test]
+fn a_body_that_is_there_as_a_whole_is_cloned_within_the_limit() {
+    let (_, kept) = Full::<Bytes>::from("hello").keep(ROOM);
+    assert!(kept.is_ok());
+    let (_, kept) = String::from("hello world").keep(ROOM);
+    assert_eq!(kept, Err(Stop::BodyTooLarge));
+}
+
+#[test]
+fn what_goes_out_the_first_time_says_of_itself_what_it_said_before() {
+    let body = || Full::new(Bytes::from_static(b"hello")).map_err(BoxError::from).boxed_unsync();
+
+    let (first, _kept) = body().keep(ROOM);
+
+    assert_eq!(first.size_hint().exact(), body().size_hint().exact());
+    assert!(!first.is_end_stream());
+}

@@ -1,0 +1,120 @@
+use std::task::Context;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
+use http_body::Body;
+
+use super::{Classified, Conventional, Peekable, Replay, Room};
+use crate::{Auto, Facts, Kept, Peeked, Protocol, Resend, resend::take, retry::Stop};
+
+/// [`Auto`] sends again whatever can be classified.
+impl<Req, Res> Resend<Req, Res> for Auto
+where
+    Classified: Resend<Req, Res>,
+{
+    type Kept = <Classified as Resend<Req, Res>>::Kept;
+    type Response = <Classified as Resend<Req, Res>>::Response;
+
+    fn is_keyed(&self, request: &Req) -> bool {
+        CONVENTIONAL.is_keyed(request)
+    }
+
+    #[inline]
+    fn keep(&self, request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>) {
+        CONVENTIONAL.keep(request, limit)
+    }
+
+    fn again(&self, kept: &mut Self::Kept, last: bool) -> Result<Req, Stop> {
+        CONVENTIONAL.again(kept, last)
+    }
+
+    fn number(&self, request: &mut Req, facts: Facts, previous: u32, header: &'static str) {
+        CONVENTIONAL.number(request, facts, previous, header);
+    }
+
+    #[inline]
+    fn lay_open(&self, response: Res) -> Self::Response {
+        CONVENTIONAL.lay_open(response)
+    }
+
+    fn peek(&self, response: &mut Self::Response, cx: &mut Context<'_>) -> Option<Peeked> {
+        CONVENTIONAL.peek(response, cx)
+    }
+}
+
+const CONVENTIONAL: Classified = Classified(Conventional);
+
+/// The head of a request, and what is kept of its body.
+#[derive(Debug)]
+pub struct KeptRequest<B: Replay> {
+    head: Option<Parts>,
+    body: B::Kept,
+}
+
+impl<B: Replay> Kept for KeptRequest<B> {
+    fn check(&self) -> Result<(), Stop> {
+        B::check(&self.body)
+    }
+}
+
+impl<C, B, RB> Resend<Request<B>, Response<RB>> for Classified<C>
+where
+    C: Clone,
+    B: Replay,
+    RB: Body + Unpin,
+{
+    type Kept = KeptRequest<B>;
+    type Response = Response<Peekable<RB>>;
+
+    fn is_keyed(&self, request: &Request<B>) -> bool {
+        is_keyed(request.headers())
+    }
+
+    #[inline]
+    fn keep(
+        &self,
+        request: Request<B>,
+        limit: usize,
+    ) -> (Request<B>, Result<KeptRequest<B>, Stop>) {
+        let (head, body) = request.into_parts();
+        let (body, kept) = body.keep(Room { limit, promised: promised(&head.headers) });
+        let kept = kept.map(|body| KeptRequest { head: Some(head.clone()), body });
+        (Request::from_parts(head, body), kept)
+    }
+
+    fn again(&self, kept: &mut KeptRequest<B>, last: bool) -> Result<Request<B>, Stop> {
+        let body = B::again(&mut kept.body)?;
+        Ok(Request::from_parts(take(&mut kept.head, last)?, body))
+    }
+
+    fn number(&self, request: &mut Request<B>, facts: Facts, previous: u32, header: &'static str) {
+        number(request.headers_mut(), facts, previous, header);
+    }
+
+    #[inline]
+    fn lay_open(&self, response: Response<RB>) -> Response<Peekable<RB>> {
+        response.map(Peekable::new)
+    }
+
+    fn peek(&self, response: &mut Self::Response, cx: &mut Context<'_>) -> Option<Peeked> {
+        response.body_mut().peek(cx)
+    }
+}
+
+/// [The Idempotency-Key HTTP Header Field](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/).
+pub(crate) fn is_keyed(headers: &HeaderMap) -> bool {
+    headers.contains_key("idempotency-key")
+}
+
+/// What `Content-Length` promises.
+pub(crate) fn promised(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Writes how many attempts there were before.
+pub(crate) fn number(headers: &mut HeaderMap, facts: Facts, previous: u32, header: &'static str) {
+    let name = match facts.protocol {
+        Protocol::Grpc => "grpc-previous-rpc-attempts",
+        Protocol::Http | Protocol::Plain => header,
+    };
+    headers.insert(HeaderName::from_static(name), HeaderValue::from(previous));
+}

@@ -1,0 +1,179 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use buttress_core::{
+    Case, End, Facts, Judgement, Kept, Lease, Side, Stage, Timing, clock, guarded,
+    retry::{Again, Course, Failure, Settings, Spent, Started, Stop, When},
+};
+
+use super::{
+    handle::{Count, State},
+    layer::Headers,
+};
+use crate::clock::read;
+
+/// One attempt, judged exactly once.
+#[derive(Debug)]
+pub(super) struct Attempt<C: Case> {
+    pub(super) case: C,
+    started: Instant,
+    ended: bool,
+}
+
+impl<C: Case> Attempt<C> {
+    pub(super) fn new(case: C, started: Instant) -> Self {
+        Self { case, started, ended: false }
+    }
+
+    /// When it ends, for a classifier that asks how long it took.
+    #[inline]
+    pub(super) fn ends(&self, read: impl FnOnce() -> Instant) -> Instant {
+        if C::TIMED { read() } else { self.started }
+    }
+
+    #[inline]
+    pub(super) fn end(&mut self, end: End<'_>, to_head: bool, now: Instant) -> Judgement {
+        self.ended = true;
+        let total = now.saturating_duration_since(self.started);
+        self.case.end(end, Timing { to_head: to_head.then_some(total), total })
+    }
+
+    /// Hands out what has a head: what becomes of its body is not ours to see.
+    #[inline]
+    pub(super) fn hand_out(&mut self, now: Instant) {
+        let end = End::Dropped { stage: Stage::InBody, side: Side::Client, late: false };
+        self.end(end, true, now);
+    }
+
+    /// It took too long, if it had begun.
+    pub(super) fn time_out(&mut self, now: Instant) {
+        if !self.ended {
+            let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: true };
+            self.end(end, false, now);
+        }
+    }
+
+    /// Works for this attempt, which ends if that panics.
+    #[inline]
+    pub(super) fn guard<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        guarded(work, || {
+            self.end(End::Panicked, false, read());
+        })
+    }
+}
+
+impl<C: Case> Drop for Attempt<C> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: false };
+        // A classifier that panics must not turn a panic that unwinds already into an abort.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.end(end, false, read())));
+    }
+}
+
+/// What a second attempt takes.
+#[derive(Debug)]
+pub(super) enum Spare<S, K> {
+    Kept {
+        service: S,
+        kept: K,
+    },
+    /// It is only decided whether there would be one.
+    Shadow,
+    Not(Stop),
+}
+
+/// One request, from its first attempt to its last.
+#[derive(Debug)]
+pub(super) struct Call<S, C: Case, K> {
+    pub(super) state: Lease<State>,
+    pub(super) attempt: Attempt<C>,
+    pub(super) facts: Facts,
+    pub(super) course: Course,
+    pub(super) spare: Spare<S, K>,
+    pub(super) deadline: Option<Instant>,
+    /// Whether the request itself carries the deadline.
+    pub(super) is_told: bool,
+    /// By when the attempt must have its head.
+    pub(super) due: Option<Instant>,
+    /// Whether the budget wants to hear of successes.
+    pub(super) tells: bool,
+    pub(super) _started: Started,
+    pub(super) spent: Option<Spent>,
+    pub(super) nested: bool,
+    pub(super) headers: Headers,
+}
+
+impl<S, C: Case, K> Call<S, C, K> {
+    /// Sets the clock of an attempt that begins.
+    #[inline]
+    pub(super) fn begin(&mut self, settings: &Settings, now: Instant) {
+        let Some(limit) = settings.of_attempt() else { return };
+        // What is left to the last one is the caller's to say.
+        let is_free = self.deadline.is_some() && self.course.is_last(settings);
+        self.due = now.checked_add(limit.get()).filter(|_| !is_free);
+    }
+
+    /// Works for the attempt under way, and lets it know by when it must be done.
+    #[inline]
+    pub(super) fn within<T>(&mut self, work: impl FnOnce(&mut Attempt<C>) -> T) -> T {
+        let _within = clock::within(clock::Due { head: self.due, end: None });
+        work(&mut self.attempt)
+    }
+
+    /// An attempt succeeded.
+    #[inline]
+    pub(super) fn succeeded(&self) {
+        if self.tells {
+            self.state.settings.load().of_budget().succeeded();
+        }
+    }
+
+    /// Whether there is another attempt after this failure.
+    pub(super) fn again(&mut self, failure: Failure, now: Instant) -> Option<Again>
+    where
+        K: Kept,
+    {
+        let (state, settings) = (&self.state, &**self.state.settings.load());
+        let budget = settings.of_budget();
+        if failure.is_counted() {
+            budget.failed();
+        }
+        let (kept, in_shadow) = match &self.spare {
+            Spare::Kept { kept, .. } => (kept.check(), false),
+            Spare::Shadow => (Ok(()), true),
+            Spare::Not(stop) => (Err(*stop), false),
+        };
+        let mut spent = None;
+        let withdraw = || {
+            // What is only decided costs those nothing who share the budget.
+            if in_shadow {
+                return budget.would_allow(now);
+            }
+            spent = budget.withdraw(now);
+            state.budget_said(spent.is_some());
+            spent.is_some()
+        };
+        let when = When { now, deadline: self.deadline, draw: state.random.draw() };
+        match self.course.again(settings, failure, kept, when, withdraw) {
+            Err(stop) => {
+                state.stopped(stop);
+                None
+            }
+            Ok(_) if in_shadow => {
+                state.count(Count::WouldRetry);
+                None
+            }
+            Ok(again) => {
+                state.count(if again.transparent { Count::Transparent } else { Count::Retry });
+                // That for the attempt before, if any, is given back first.
+                self.spent = spent;
+                Some(again)
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use buttress_core::{
+    Case, End, Judge, Kept, Kind, Protocol, Reject, Rejection, Resend, Side, Verdict, clock,
+    is_unreached,
+    retry::{Class, Failure, Stop},
+};
+use pin_project::pin_project;
+use tokio::time::{Sleep, sleep_until};
+use tower_service::Service;
+
+use super::attempt::{Attempt, Call, Spare};
+use crate::clock::read;
+
+/// The response of a [`Retry`](super::Retry) service.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<S, F, X, C: Case, Request, K, Context> {
+    #[pin]
+    step: Step<F>,
+    /// Rings at the end of a wait, or when an attempt has taken too long. Made when something is
+    /// first found pending: most never are.
+    #[pin]
+    timer: Option<Sleep>,
+    call: Call<S, C, K>,
+    context: Option<Context>,
+    exchange: X,
+    request: PhantomData<fn(Request)>,
+}
+
+#[pin_project(project = StepProj)]
+enum Step<F> {
+    /// An attempt is under way.
+    Running {
+        #[pin]
+        inner: F,
+    },
+    /// Until the next attempt.
+    Waiting,
+    /// Until the service is ready for it.
+    Readying,
+    Over,
+}
+
+/// How an attempt ended.
+enum Outcome<Response, Error> {
+    Answered(Result<Response, Error>),
+    /// It took too long.
+    TimedOut,
+    /// The service failed before it was ready for the attempt.
+    Unready(Error),
+}
+
+impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, Kept> {
+    #[inline]
+    pub(super) fn new(inner: F, call: Call<S, C, K>, context: Kept, exchange: X) -> Self {
+        let step = Step::Running { inner };
+        let context = Some(context);
+        Self { step, timer: None, call, context, exchange, request: PhantomData }
+    }
+}
+
+impl<S, X, Request, Response, Error, C, K, Context_> Future
+    for ResponseFuture<S, S::Future, X, C, Request, K, Context_>
+where
+    S: Service<Request>,
+    C: Case,
+    K: Kept,
+    X: Judge<Request, S::Response, S::Error, Case = C>
+        + Resend<Request, S::Response, Kept = K, Response = Response>
+        + Reject<Request, Response, S::Error, Error = Error, Context = Context_>,
+{
+    type Output = Result<Response, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (call, exchange) = (this.call, this.exchange);
+        let _scope = clock::poll(call.nested);
+        loop {
+            // The timer before the work, so that a busy task hears it ring.
+            let rang = match this.timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.poll(cx).is_ready(),
+                None => false,
+            };
+            if matches!(*this.step, Step::Waiting) {
+                if !rang && this.timer.is_some() {
+                    return Poll::Pending;
+                }
+                this.timer.set(None);
+                let settings = call.state.settings.load();
+                call.begin(&settings, clock::ready(read));
+                drop(settings);
+                this.step.set(Step::Readying);
+                continue;
+            }
+            let outcome = match poll_attempt(this.step.as_mut(), call, exchange, cx) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => {
+                    let Some(due) = call.due else { return Poll::Pending };
+                    if !rang {
+                        ready!(sleep(this.timer.as_mut(), due).poll(cx));
+                    }
+                    Outcome::TimedOut
+                }
+            };
+            // What is inside goes now: the body that it sends has then said how far it came.
+            this.step.set(Step::Over);
+            this.timer.set(None);
+            let again = match outcome {
+                Outcome::Answered(Ok(response)) => {
+                    // Most are good, and then nobody asks what time it is.
+                    let ended = call.attempt.ends(|| clock::ready(read));
+                    let (response, failure) = judge::<_, X, Request, _, S::Error, _, _>(
+                        call, exchange, response, ended, cx,
+                    );
+                    let Some(again) =
+                        failure.and_then(|failure| call.again(failure, clock::ready(read)))
+                    else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    // Not kept through the wait: it holds a connection, or somebody's permit.
+                    drop(response);
+                    again
+                }
+                Outcome::Answered(Err(error)) => {
+                    let now = clock::ready(read);
+                    let failure =
+                        failure::<_, X, Request, S::Response, _, _, _>(call, exchange, &error, now);
+                    let Some(again) =
+                        failure.and_then(|failure| call.again(failure, clock::ready(read)))
+                    else {
+                        return Poll::Ready(Err(exchange.inner(error)));
+                    };
+                    drop(error);
+                    again
+                }
+                Outcome::TimedOut => {
+                    let now = clock::ready(read);
+                    call.attempt.time_out(now);
+                    let class = Class::Retried;
+                    let failure = Failure { class, asked: None, unreached: false };
+                    let Some(again) = call.again(failure, now) else {
+                        let rejection =
+                            Rejection::new(Kind::TimedOut, Arc::clone(&call.state.name))
+                                .because("timed out waiting for an attempt");
+                        let context = this.context.take().expect("polled after completion");
+                        return Poll::Ready(exchange.reject(context, rejection));
+                    };
+                    again
+                }
+                Outcome::Unready(error) => {
+                    call.state.stopped(Stop::Unready);
+                    return Poll::Ready(Err(exchange.inner(error)));
+                }
+            };
+            call.due = None;
+            this.step.set(Step::Waiting);
+            if !again.wait.is_zero() {
+                let now = clock::ready(read);
+                this.timer.set(Some(sleep_until((now + again.wait).into())));
+            } else if !again.transparent {
+                // Others have their turn too, should it fail again and again.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Polls an attempt, once the service has become ready for it.
+#[inline]
+fn poll_attempt<S, X, Request>(
+    mut step: Pin<&mut Step<S::Future>>,
+    call: &mut Call<S, X::Case, <X as Resend<Request, S::Response>>::Kept>,
+    exchange: &X,
+    cx: &mut Context<'_>,
+) -> Poll<Outcome<S::Response, S::Error>>
+where
+    S: Service<Request>,
+    X: Judge<Request, S::Response, S::Error> + Resend<Request, S::Response>,
+{
+    let _within = clock::within(clock::Due { head: call.due, end: None });
+    if matches!(*step, Step::Readying) {
+        let Spare::Kept { service, kept } = &mut call.spare else {
+            unreachable!("only what was kept is tried again")
+        };
+        if let Err(error) = ready!(service.poll_ready(cx)) {
+            return Poll::Ready(Outcome::Unready(error));
+        }
+        let entered = clock::enter(read);
+        let (now, facts) = (entered.now(), call.facts);
+        let last = call.course.is_final(&call.state.settings.load());
+        let mut request = exchange.again(kept, last).expect("it was checked before the wait");
+        exchange.number(&mut request, facts, call.course.previous(), call.headers.attempt);
+        if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
+            exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
+        }
+        call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
+        let inner = call.attempt.guard(|| service.call(request));
+        step.set(Step::Running { inner });
+    }
+    match step.project() {
+        StepProj::Running { inner } => call.attempt.guard(|| inner.poll(cx)).map(Outcome::Answered),
+        _ => panic!("polled after completion"),
+    }
+}
+
+/// Judges a response by its head, or by trailers that follow at once.
+#[inline]
+fn judge<S, X, Request, Response, Error, C: Case, K>(
+    call: &mut Call<S, C, K>,
+    exchange: &X,
+    response: Response,
+    now: Instant,
+    cx: &mut Context<'_>,
+) -> (<X as Resend<Request, Response>>::Response, Option<Failure>)
+where
+    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
+{
+    let attempt = &mut call.attempt;
+    exchange.head(&mut attempt.case, &response);
+    let judged = attempt.case.judged();
+    if judged.is_some_and(|judged| judged.verdict == Verdict::Good) {
+        attempt.hand_out(now);
+        call.succeeded();
+        return (exchange.lay_open(response), None);
+    }
+    let mut asked = exchange.asked(Ok(&response));
+    let mut response = exchange.lay_open(response);
+    let mut facts = attempt.case.facts();
+    let judgement = if let Some(judged) = judged {
+        attempt.hand_out(now);
+        judged
+    } else {
+        let grpc = facts.protocol == Protocol::Grpc;
+        let Some(peeked) = grpc.then(|| exchange.peek(&mut response, cx)).flatten() else {
+            // A message has come, or it may: whatever follows, the caller is to see it.
+            attempt.hand_out(now);
+            call.succeeded();
+            return (response, None);
+        };
+        facts.code = peeked.code;
+        asked = peeked.asked.or(asked);
+        attempt.end(End::Complete { code: peeked.code }, true, now)
+    };
+    if judgement.verdict == Verdict::Good {
+        call.succeeded();
+    }
+    let settings = call.state.settings.load();
+    (response, Failure::of(&settings, judgement, facts, asked, false))
+}
+
+/// What an error means.
+fn failure<S, X, Request, Response, Error, C: Case, K>(
+    call: &mut Call<S, C, K>,
+    exchange: &X,
+    error: &Error,
+    now: Instant,
+) -> Option<Failure>
+where
+    X: Judge<Request, Response, Error, Case = C>,
+{
+    let source = exchange.error(error);
+    let judgement = call.attempt.end(End::Failed(source), false, now);
+    let settings = call.state.settings.load();
+    let (asked, unreached) = (exchange.asked(Err(error)), source.is_some_and(is_unreached));
+    Failure::of(&settings, judgement, call.attempt.case.facts(), asked, unreached)
+}
+
+/// The timer, made if it is not there yet, and set to `at`.
+fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
+    if timer.is_none() {
+        timer.set(Some(sleep_until(at.into())));
+    }
+    timer.as_pin_mut().expect("made above")
+}
+
+impl<S, F, X: fmt::Debug, C: Case, Request, K, Kept> fmt::Debug
+    for ResponseFuture<S, F, X, C, Request, K, Kept>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("course", &self.call.course)
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
+    }
+}

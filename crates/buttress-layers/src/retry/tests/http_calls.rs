@@ -1,0 +1,217 @@
+//! What is retried of HTTP, and when.
+
+use http::{HeaderMap, StatusCode};
+
+use super::*;
+use crate::timeout::TimeoutLayer;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers as its script says, one after the other, and then with 200; keeps what it was asked.
+#[derive(Clone, Default)]
+pub(super) struct Server {
+    script: Arc<Mutex<VecDeque<Answer>>>,
+    pub(super) asked: Arc<Mutex<Vec<(Instant, HeaderMap)>>>,
+}
+
+impl Server {
+    pub(super) fn says(answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self { script: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    pub(super) fn waits(&self) -> Vec<u128> {
+        let asked = self.asked.lock().unwrap();
+        asked.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_millis()).collect()
+    }
+}
+
+impl<B> Service<Request<B>> for Server {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.asked.lock().unwrap().push((Instant::now(), request.headers().clone()));
+        let next = self.script.lock().unwrap().pop_front();
+        ready(Ok(next.unwrap_or_else(|| Response::new(Full::default()))))
+    }
+}
+
+pub(super) fn answer(status: u16, headers: &[(&'static str, &str)]) -> Answer {
+    let mut answer = Response::builder().status(status);
+    for (name, value) in headers {
+        answer = answer.header(*name, *value);
+    }
+    answer.body(Full::default()).unwrap()
+}
+
+fn down() -> Answer {
+    answer(503, &[])
+}
+
+fn layer() -> RetryLayer {
+    RetryLayer::new("r", every(10 * MS))
+}
+
+async fn status(
+    layer: &RetryLayer,
+    server: &Server,
+    request: http::request::Builder,
+) -> StatusCode {
+    let response = layer.layer(server.clone()).oneshot(request.body(()).unwrap()).await;
+    response.unwrap().status()
+}
+
+#[tokio::test(start_paused = true)]
+async fn idempotent_methods_are_retried_and_others_with_a_key() {
+    for (method, headers, retried) in [
+        ("GET", None, true),
+        ("PUT", None, true),
+        ("DELETE", None, true),
+        ("POST", None, false),
+        ("PATCH", None, false),
+        ("POST", Some("7f3a"), true),
+    ] {
+        let (layer, server) = (layer(), Server::says([down()]));
+        let mut request = Request::builder().method(method);
+        if let Some(key) = headers {
+            request = request.header("idempotency-key", key);
+        }
+
+        let status = status(&layer, &server, request).await;
+
+        assert_eq!(status, if retried { 200 } else { 503 }, "{method}");
+        assert_eq!(layer.handle().snapshot().stopped(Stop::Method), u64::from(!retried));
+    }
+}
+
+// X18
+#[tokio::test(start_paused = true)]
+async fn nothing_is_copied_of_a_request_that_is_not_repeated() {
+    for (method, copies) in [("POST", 0), ("GET", 1)] {
+        let costly = Costly::default();
+        let clones = Arc::clone(&costly.0);
+        let request = Request::builder().method(method).extension(costly);
+
+        status(&layer(), &Server::default(), request).await;
+
+        assert_eq!(clones.load(Ordering::Relaxed), copies, "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_another_try_would_not_mend_is_handed_out() {
+    for (code, stops) in [(501, 1), (404, 0), (200, 0)] {
+        let (layer, server) = (layer(), Server::says([answer(code, &[])]));
+
+        assert_eq!(status(&layer, &server, Request::get("/")).await, code);
+
+        assert_eq!(server.calls(), 1);
+        assert_eq!(layer.handle().snapshot().stopped(Stop::Final), stops, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_classifier_of_the_others_is_believed() {
+    use buttress_core::{Verdict, http::StatusRules};
+    let fussy = StatusRules::DEFAULT.http(404..=404, Verdict::Bad).http(503..=503, Verdict::Good);
+    for (code, calls) in [(404, 2), (503, 1)] {
+        let server = Server::says([answer(code, &[])]);
+        let service = layer().judge(fussy).layer(server.clone());
+
+        service.oneshot(Request::new(())).await.unwrap();
+
+        assert_eq!(server.calls(), calls, "{code}");
+    }
+}
+
+// R09
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_obeyed_in_seconds_and_as_a_date() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let four_later = "Sun, 06 Nov 1994 08:49:41 GMT";
+    for (headers, waits) in [
+        (vec![("retry-after", "3")], 3_000),
+        (vec![("retry-after", "0")], 10),
+        (vec![("retry-after", four_later), ("date", date)], 4_000),
+        (vec![("retry-after", date), ("date", four_later)], 10),
+        (vec![("retry-after", "soon")], 10),
+    ] {
+        let server = Server::says([answer(503, &headers)]);
+
+        assert_eq!(status(&layer(), &server, Request::get("/")).await, 200);
+
+        assert_eq!(server.waits(), [waits], "{headers:?}");
+    }
+}
+
+// R09
+#[tokio::test(start_paused = true)]
+async fn above_the_ceiling_the_answer_is_passed_on_with_what_it_asks() {
+    let (layer, server) = (layer(), Server::says([answer(429, &[("retry-after", "31")])]));
+
+    let response = layer.layer(server.clone()).oneshot(Request::new(())).await.unwrap();
+
+    assert_eq!((response.status().as_u16(), server.calls()), (429, 1));
+    assert_eq!(response.headers()["retry-after"], "31");
+    assert_eq!(layer.handle().snapshot().stopped(Stop::Ceiling), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_says_how_often_it_was_sent_before() {
+    let server = Server::says([down(), down()]);
+
+    status(&layer(), &server, Request::get("/")).await;
+    status(&layer().attempt_header("x-tries"), &Server::default(), Request::get("/")).await;
+
+    let asked = server.asked.lock().unwrap();
+    let said: Vec<_> = asked.iter().map(|(_, headers)| headers.get("x-retry-attempt")).collect();
+    assert_eq!(said[0], None);
+    assert_eq!(said[1].unwrap(), "1");
+    assert_eq!(said[2].unwrap(), "2");
+}
+
+#[test]
+#[should_panic(expected = "no header name in lower case")]
+fn a_wrong_header_name_is_refused_when_the_layer_is_built() {
+    let _ = layer().attempt_header("X-Tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_told_what_is_left_until_the_deadline() {
+    let server = Server::says([down(), down()]);
+    let service = tower::ServiceBuilder::new()
+        .layer(TimeoutLayer::new("t", TimeLimit::from_millis(100)).propagate())
+        .layer(RetryLayer::new("r", every(30 * MS)))
+        .service(server.clone());
+
+    assert_eq!(service.oneshot(Request::new(())).await.unwrap().status(), 200);
+
+    let asked = server.asked.lock().unwrap();
+    let told = asked.iter().map(|(_, headers)| headers["x-request-timeout-ms"].to_str().unwrap());
+    assert_eq!(told.collect::<Vec<_>>(), ["100", "70", "40"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_in_a_header_alone_is_kept_to() {
+    let (layer, server) = (layer(), Server::says([down(), down()]));
+    let request = Request::get("/").header("x-request-timeout-ms", "15");
+
+    assert_eq!(status(&layer, &server, request).await, 503);
+
+    let asked = server.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[1].1["x-request-timeout-ms"], "5");
+    assert_eq!(layer.handle().snapshot().stopped(Stop::Deadline), 1);
+}
