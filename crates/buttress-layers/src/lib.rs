@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod bulkhead;
 mod clock;
 pub mod sli;
+pub mod slo;
 pub mod timeout;
 
 #[cfg(feature = "reqwest")]

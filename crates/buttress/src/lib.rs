@@ -10,6 +10,7 @@
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
 //! | [`bulkhead`] | limits how many are under way: a queue, shares, the least critical shed first, a limit that adapts |
 //! | [`sli`] | records good, bad and excluded at the end of the body, per route |
+//! | [`slo`] | holds what is recorded to objectives: budgets, burn rates, alerts, policy, snapshots |
 //!
 //! What they count is published by [`telemetry`]. The [`guide`] tells how it all hangs together,
 //! and why.
@@ -62,6 +63,12 @@ pub use buttress_layers::{bulkhead, sli, timeout};
 pub mod breaker {
     pub use buttress_core::breaker::*;
     pub use buttress_layers::breaker::*;
+}
+/// Objectives, error budgets, burn rates, alerts and policy: the layer and its tracker, and what
+/// they are told and tell.
+pub mod slo {
+    pub use buttress_layers::slo::*;
+    pub use buttress_slo::*;
 }
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;
