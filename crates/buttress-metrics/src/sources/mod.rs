@@ -3,4 +3,5 @@
 mod breaker;
 mod bulkhead;
 mod sli;
+mod slo;
 mod timeout;
