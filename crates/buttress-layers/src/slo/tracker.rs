@@ -9,8 +9,9 @@ use std::{
 
 use buttress_core::{Change, Event, Observe, Observers};
 use buttress_slo::{
-    AlertState, AlertStatus, Clocks, Composite, Happening, Maintenance, Name, Numbers, Objective,
-    Recorder, Severity, Signal, Standing, Target, Tracker, TrackerError,
+    AlertState, AlertStatus, Clocks, Composite, Counts, Coverage, Happening, Maintenance, Name,
+    Numbers, Objective, Recorder, Severity, Signal, Standing, Target, Tracker, TrackerError,
+    WindowCounts,
     gate::{Ask, Decision, decide},
     lint::{Lint, lint},
 };
@@ -239,6 +240,25 @@ impl SloTracker {
     #[must_use]
     pub fn numbers(&self, objective: &str) -> Option<Numbers> {
         self.lock().numbers(objective)
+    }
+
+    /// What any window of an objective holds, and how much of it was observed; `None` too for one
+    /// that is longer than what is kept.
+    #[must_use]
+    pub fn window(&self, objective: &str, length: Duration) -> Option<(WindowCounts, Coverage)> {
+        self.lock().window(objective, length)
+    }
+
+    /// What an objective counted hour by hour, the oldest first, each with its start in Unix time.
+    #[must_use]
+    pub fn history(&self, objective: &str) -> Option<Vec<(i64, Counts)>> {
+        self.lock().history(objective)
+    }
+
+    /// The bytes of the rings and counts of an objective, which do not grow.
+    #[must_use]
+    pub fn bytes(&self, objective: &str) -> Option<usize> {
+        self.lock().bytes(objective)
     }
 
     /// How the rules of alerting of an objective stand.
