@@ -203,16 +203,16 @@ fn what_a_killed_process_had_saved_is_known_after_it() {
     );
 }
 
-/// Adds what the snapshot of second `taken` must know. Of that very second it may know a part: it
-/// was taken while that was counted.
+/// Adds what the snapshot of second `taken` must know. Of that very second and of the next it may
+/// know a part: a tick reads the clock and then the counts, and others count meanwhile. Not of
+/// more, since whoever counts ticks every second, and two ticks do not overlap.
 fn settle(known: &mut Vec<Second>, events: &[Second], taken: u64, after: &SloTracker) {
     known.extend(events.iter().filter(|second| second.at < taken));
     let before = known.iter().fold(Counts::default(), |sum, second| sum.plus(second.counts));
     let all = after.window("orders", Duration::from_secs(WINDOWS[7])).unwrap().0.counts;
     let part = all.since(before);
     assert_eq!(before.plus(part), all, "second {taken}: more was counted before than is known");
-    let whole = events.iter().find(|second| second.at == taken);
-    let whole = whole.map_or(Counts::default(), |second| second.counts);
+    let whole = sum(events, taken, taken + 1);
     assert!(part.good <= whole.good && part.bad <= whole.bad, "{part:?} of {whole:?} at {taken}");
     known.push(Second { at: taken, counts: part });
 }

@@ -26,8 +26,8 @@ enum Task {
         /// How often a process is killed while it saves.
         #[arg(long, default_value_t = 100)]
         kills: u32,
-        /// How many damaged snapshots are read: two million take about ten minutes.
-        #[arg(long, default_value_t = 2_000_000)]
+        /// How many damaged snapshots are read: six million take about ten minutes.
+        #[arg(long, default_value_t = 6_000_000)]
         cases: u32,
     },
 }

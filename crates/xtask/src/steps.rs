@@ -59,7 +59,7 @@ pub(crate) fn soak() -> Done {
     cargo("the incumbent and us", &["bench", "--bench", "incumbent"])?;
     setup::tools(&[setup::VALGRIND])?;
     cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])?;
-    soak_slo(600, 100, 2_000_000)
+    soak_slo(600, 100, 6_000_000)
 }
 
 /// Objectives against kills, damaged files and a real Prometheus; what is 0 is left out.

@@ -89,7 +89,7 @@ impl SnapshotFile {
         if let Err(error) = moved {
             // It may not be there; either way the first error is the one to tell.
             let _ = fs::remove_file(&beside);
-            return Err(self.cannot("write beside, and rename to,", error));
+            return Err(self.cannot("save", error));
         }
         // The rename itself. Windows knows no such thing for a folder.
         if cfg!(unix) {
