@@ -4,16 +4,23 @@
 //! first peer of each group, and what two threads on one state make of one thread's throughput;
 //! with `-- --instructions` instructions per call too, which do not depend on the machine's mood.
 
-use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::ready,
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use axum::{Router, body::Body, routing::get};
 use buttress::{
-    Ratio, TimeLimit,
+    Judgement, Ratio, Reason, TimeLimit, Timing, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
     retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
+    slo::{self, Call, Clocks, Counts, Objective, Part, SloLayer, SloTracker, Tracker},
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
@@ -44,7 +51,7 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
-    /// Only this group: timeouts, breakers, bulkheads, slis or routers.
+    /// Only this group: timeouts, breakers, bulkheads, slis, slos or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -71,13 +78,14 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, Group); 7] = [
+    let groups: [(&str, Group); 8] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
         ("slis", slis),
         ("retries", retries),
         ("throttles", throttles),
+        ("slos", slos),
         ("routers", routers),
     ];
     for (name, group) in groups {
@@ -87,6 +95,9 @@ fn main() {
         let group = group();
         let Some(only) = &options.only else {
             print(&group, &options, &runtime);
+            if name == "slos" {
+                print_tracker(&options);
+            }
             continue;
         };
         if let Some(case) = group.iter().find(|case| case.name == only) {
@@ -206,7 +217,7 @@ fn bulkheads() -> Vec<Case> {
 
 fn slis() -> Vec<Case> {
     let sink = |record: &Record<'_>| {
-        std::hint::black_box(record.judgement);
+        black_box(record.judgement);
     };
     let sli = || SliLayer::server("s").sink(sink);
     let both =
@@ -285,17 +296,94 @@ fn throttles() -> Vec<Case> {
     ]
 }
 
+/// Counting alone, without a call around it: after an empty loop a handle of the `metrics` crate
+/// that is kept, whose exporter is Prometheus's.
+fn slos() -> Vec<Case> {
+    let recorder =
+        axum_prometheus::metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let counter = axum_prometheus::metrics::with_local_recorder(&recorder, || {
+        axum_prometheus::metrics::counter!("cached")
+    });
+    let tracker = SloTracker::new("shop".parse().expect("a name"), objectives()).expect("names");
+    let recorders: Vec<_> = tracker.recorders().collect();
+    let judgement = Judgement::new(Verdict::Good, Reason::Status);
+    let timing = Timing { to_head: None, total: LIMIT };
+    let call = Call { judgement, route: Some("/items/{id}"), timing };
+    let (one, all) = (Arc::clone(&recorders[0]), recorders);
+    vec![
+        counting("empty loop", || ()),
+        counting("metrics counter, cached", move || counter.increment(1)),
+        counting("buttress objective", move || {
+            black_box(one.record(black_box(&call)));
+        }),
+        counting("buttress, three objectives", move || {
+            for recorder in &all {
+                black_box(recorder.record(black_box(&call)));
+            }
+        }),
+    ]
+}
+
+fn objectives() -> [Objective; 3] {
+    let named = |name: &str, sli| {
+        Objective::new(name.parse().expect("a name"), sli, "99.9%".parse().expect("a target"))
+    };
+    [
+        named("up", slo::Sli::Availability),
+        named("fast", slo::Sli::Latency { within: OURS, part: Part::Total }),
+        named("right", slo::Sli::Correctness { unsaid: Verdict::Good }),
+    ]
+}
+
+fn counting(name: &'static str, count: impl Fn() + Clone + Send + Sync + 'static) -> Case {
+    let make = move || -> Calls {
+        let count = count.clone();
+        Box::new(move |calls| (0..calls).for_each(|call| black_box((call, count())).1))
+    };
+    Case { name, ready: Box::new(make.clone()), oneshot: Box::new(make) }
+}
+
+/// What an objective takes, and a tick of it: four pairs of alerts are looked at, and the policy.
+#[expect(clippy::disallowed_methods, reason = "an origin for an invented clock")]
+fn print_tracker(options: &Options) {
+    let mut clocks = Clocks { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH, boot: None };
+    let [up, ..] = objectives();
+    let tracker = Tracker::new("shop".parse().expect("a name"), [up], clocks);
+    let mut tracker = tracker.expect("one name");
+    let recorder = tracker.recorder("up").expect("it is there");
+    let bytes = tracker.bytes("up").expect("it is there");
+    let tick: Calls = Box::new(move |calls| {
+        for _ in 0..calls {
+            recorder.add(Counts { good: 1, bad: 0 });
+            clocks.monotonic += Duration::from_secs(1);
+            clocks.wall += Duration::from_secs(1);
+            black_box(tracker.tick(clocks));
+        }
+    });
+    let nanos = nanoseconds(&mut [tick], options.rounds, options.calls)[0];
+    println!(
+        "\nan objective of 30 days takes {bytes} bytes, and a tick {nanos:.0} ns: its counts, the"
+    );
+    println!("rings, eight windows for four pairs of alerts, the budget and the policy");
+}
+
 fn routers() -> Vec<Case> {
     let router = || Router::new().route("/items/{id}", get(|| async { "hello" }));
     let request = || Request::get("/items/7").body(Body::empty()).expect("a request");
     let (prometheus, _) = axum_prometheus::PrometheusMetricLayer::pair();
     let sli = SliLayer::server("s");
+    let tracker = SloTracker::new("shop".parse().expect("a name"), objectives()).expect("names");
     let both =
         ServiceBuilder::new().layer(SliLayer::server("s")).layer(TimeoutLayer::new("t", OURS));
     vec![
         Case::new("bare Router", router(), request),
         Case::new("axum-prometheus on Router", router().layer(prometheus), request),
         Case::new("buttress Sli on Router", router().layer(sli), request),
+        Case::new(
+            "buttress Slo, three, on Router",
+            router().layer(SloLayer::server("s", &tracker)),
+            request,
+        ),
         Case::new("buttress Sli over Timeout on Router", router().layer(both), request),
     ]
 }

@@ -12,13 +12,14 @@ use std::{
 
 use allocation_counter::measure;
 use buttress::{
-    Criticality, Raise, Rate, Ratio, TimeLimit,
+    Criticality, Raise, Rate, Ratio, TimeLimit, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
     rate_limit::RateLimitLayer,
     retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
+    slo::{Objective, Part, RouteSet, Sli, SloLayer, SloTracker},
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
@@ -205,6 +206,30 @@ fn an_sli_with_a_sink_allocates_nothing() {
     assert_eq!(allocations(&runtime, &mut server, get), 0);
     assert_eq!(allocations(&runtime, &mut client, get), 0);
 }
+
+#[test]
+fn recording_for_objectives_allocates_nothing() {
+    let runtime = runtime();
+    let named =
+        |name: &str, sli| Objective::new(name.parse().unwrap(), sli, "99%".parse().unwrap());
+    let objectives = [
+        named("up", Sli::Availability),
+        named("fast", Sli::Latency { within: LIMIT, part: Part::Total }),
+        named("right", Sli::Correctness { unsaid: Verdict::Good }),
+        named("cart", Sli::Availability).for_routes(RouteSet::only(["/cart"])),
+    ];
+    let tracker = SloTracker::new("shop".parse().unwrap(), objectives).unwrap();
+    let mut service = SloLayer::server("shop", &tracker).layer(prompt());
+
+    assert_eq!(allocations(&runtime, &mut service, get), 0);
+    assert_eq!(tracker.recorder("up").unwrap().counts().good, 3);
+    // Nor does a second in which nothing happens but calls.
+    tracker.tick();
+    assert_eq!(measure(|| tracker.tick()).count_total, UPTIME);
+}
+
+/// What reading the clock since boot allocates: the text of a file, where there is such a file.
+const UPTIME: u64 = if cfg!(target_os = "linux") { 2 } else { 0 };
 
 #[test]
 fn a_grpc_call_is_read_and_judged_without_allocating() {

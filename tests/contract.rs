@@ -21,6 +21,7 @@ use buttress::{
     rate_limit::{Keyed as KeyedBy, One, Plan, RateLimitLayer},
     retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
     sli::SliLayer,
+    slo::{Objective, Part, Sli, SloLayer, SloTracker},
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Clock, Limits, TimeoutLayer},
 };
@@ -80,6 +81,8 @@ obeys_the_contract! {
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
     sli_plain: SliLayer::client("c").exchange(Plain);
+    slo_server: SloLayer::server("s", &objectives());
+    slo_client: SloLayer::client("c", &objectives());
 }
 
 const LIMIT: TimeLimit = TimeLimit::from_secs(5);
@@ -153,6 +156,15 @@ fn rate_limit_in_shadow() -> Admitting {
     let layer = RateLimitLayer::new("r", tight());
     layer.handle().set_shadow(true);
     Admitting(layer)
+}
+
+/// Of all calls, and of the fast ones.
+fn objectives() -> SloTracker {
+    let named =
+        |name: &str, sli| Objective::new(name.parse().unwrap(), sli, "99.9%".parse().unwrap());
+    let fast = Sli::Latency { within: LIMIT, part: Part::Total };
+    let objectives = [named("up", Sli::Availability), named("fast", fast)];
+    SloTracker::new("shop".parse().unwrap(), objectives).unwrap()
 }
 
 /// What can be read off a layer.
@@ -285,6 +297,20 @@ impl<X> Told for ThrottleLayer<X> {
 
 /// It refuses nothing.
 impl<X> Told for SliLayer<X> {
+    fn told(self) -> Subject<Self> {
+        let handle = Rc::new(self.handle());
+        let watched = Rc::clone(&handle);
+        Subject::new(self)
+            .settled(move || Settled {
+                ended: handle.counts().total(),
+                in_flight: handle.snapshot().in_flight,
+            })
+            .released(move || watched.is_last())
+    }
+}
+
+/// As the SLI layer that it is.
+impl<X> Told for SloLayer<X> {
     fn told(self) -> Subject<Self> {
         let handle = Rc::new(self.handle());
         let watched = Rc::clone(&handle);

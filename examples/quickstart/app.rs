@@ -15,7 +15,8 @@ use buttress::{
     breaker::{Breaker, BreakerHandle, BreakerLayer, OpenFor, Settings, Trip, Window},
     bulkhead::BulkheadLayer,
     reqwest::HttpClient,
-    sli::{SliHandle, SliLayer},
+    sli::SliHandle,
+    slo::{Objective, Part, Sli, SloLayer, SloTracker, Window as Over},
     telemetry::{BUCKET_BOUNDS, Telemetry},
     timeout::{Timeout, TimeoutLayer},
 };
@@ -43,6 +44,17 @@ pub(crate) const TO_TRY: [(&str, &str, &str); 7] = [
     ("", "/metrics", "what the layers counted, for Prometheus"),
 ];
 
+/// What the service promises its callers.
+fn objectives() -> Result<[Objective; 2], BoxError> {
+    let fast = Sli::Latency { within: TimeLimit::from_millis(100), part: Part::Total };
+    Ok([
+        Objective::new("available".parse()?, Sli::Availability, "99.9%".parse()?),
+        // Of the last five minutes, so that its budget is of a size to be watched.
+        Objective::new("fast".parse()?, fast, "95%".parse()?)
+            .over(Over::sliding(TimeLimit::from_secs(300))),
+    ])
+}
+
 /// A client of the stock: calls are given up in time, and not made while it keeps failing.
 type StockClient = Timeout<Breaker<HttpClient>>;
 
@@ -52,7 +64,8 @@ pub(crate) struct App {
     stock: Stock,
     client: StockClient,
     breaker: BreakerHandle,
-    sli: SliLayer,
+    sli: SloLayer,
+    tracker: SloTracker,
     timeout: TimeoutLayer,
     bulkhead: BulkheadLayer,
     telemetry: Telemetry,
@@ -64,7 +77,9 @@ impl App {
         let prometheus = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &BUCKET_BOUNDS)?
             .install_recorder()?;
-        let sli = SliLayer::server("quickstart").routes(["/items/{id}", "/slow", "/fail"]);
+        let tracker = SloTracker::new("quickstart".parse()?, objectives()?)?;
+        let sli =
+            SloLayer::server("quickstart", &tracker).routes(["/items/{id}", "/slow", "/fail"]);
         let timeout = TimeoutLayer::new("quickstart", LIMIT).propagate();
         let bulkhead = BulkheadLayer::new("quickstart", 64.try_into()?)
             .queue(64)
@@ -83,19 +98,23 @@ impl App {
 
         let telemetry = Telemetry::new();
         telemetry.watch(sli.handle());
+        telemetry.watch(tracker.clone());
         telemetry.watch(timeout.handle());
         telemetry.watch(bulkhead.handle());
         telemetry.watch(stock_timeout.handle());
         telemetry.watch(breaker.handle());
         let breaker = breaker.handle();
-        Ok(Self { stock, client, breaker, sli, timeout, bulkhead, telemetry, prometheus })
+        Ok(Self { stock, client, breaker, sli, tracker, timeout, bulkhead, telemetry, prometheus })
     }
 
     /// The routes with the layers around them. What stands outside is no call: scrapes, and the
     /// stock's health.
     pub(crate) fn router(&self) -> Router {
         let (telemetry, prometheus) = (self.telemetry.clone(), self.prometheus.clone());
+        let tracker = self.tracker.clone();
         let metrics = move || {
+            // So that the page is of this very moment.
+            tracker.tick();
             telemetry.tick();
             std::future::ready(prometheus.render())
         };
@@ -121,6 +140,10 @@ impl App {
 
     pub(crate) fn sli(&self) -> SliHandle {
         self.sli.handle()
+    }
+
+    pub(crate) fn tracker(&self) -> &SloTracker {
+        &self.tracker
     }
 
     pub(crate) fn breaker(&self) -> &BreakerHandle {

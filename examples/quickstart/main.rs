@@ -9,11 +9,18 @@ mod drive;
 mod report;
 mod stock;
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
-use buttress::{BoxError, sli::SliHandle};
+use buttress::{
+    BoxError,
+    sli::SliHandle,
+    slo::{SloTracker, SnapshotFile},
+};
 use clap::Parser;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, interval},
+};
 
 use crate::{app::App, drive::Drive, report::Report, stock::Stock};
 
@@ -24,6 +31,10 @@ struct Options {
     /// Keep the service up, and print what to try.
     #[arg(long)]
     serve: bool,
+
+    /// Keep what is known of the objectives in this file, through restarts.
+    #[arg(long, requires = "serve")]
+    keep: Option<PathBuf>,
 
     /// The port of 127.0.0.1 to serve on; 0 takes any that is free.
     #[arg(long, default_value_t = 3000, requires = "serve")]
@@ -38,7 +49,11 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
-    let done = if options.serve { serve(options.port).await } else { demo(options.seconds).await };
+    let done = if options.serve {
+        serve(options.port, options.keep).await
+    } else {
+        demo(options.seconds).await
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,6 +70,7 @@ async fn demo(seconds: u64) -> Result<(), BoxError> {
     let app = App::new(Stock::serve().await?)?;
     let server = tokio::spawn(axum::serve(listener, app.router()).into_future());
     let telemetry = tokio::spawn(app.telemetry().run());
+    let objectives = tokio::spawn(app.tracker().clone().run());
 
     println!(
         "An axum service on http://{address}, with layers of buttress around it: sli (what callers got),"
@@ -77,8 +93,13 @@ async fn demo(seconds: u64) -> Result<(), BoxError> {
         app.stock().calls(),
         app.breaker().totals().refused.iter().sum::<u64>(),
     );
+    println!("\nAnd this is what it has promised, as seen by this one process since its start:");
+    for line in report::objectives(app.tracker()) {
+        println!("  {line}");
+    }
     server.abort();
     telemetry.abort();
+    objectives.abort();
     Ok(())
 }
 
@@ -99,11 +120,20 @@ fn agreement(server: &SliHandle, drive: &Drive) -> String {
 }
 
 /// Keeps the service up until Ctrl-C.
-async fn serve(port: u16) -> Result<(), BoxError> {
+async fn serve(port: u16, keep: Option<PathBuf>) -> Result<(), BoxError> {
     let listener = bind(port).await?;
     let address = listener.local_addr()?;
     let app = App::new(Stock::serve().await?)?;
-    let ticking = tokio::spawn(app.telemetry().run());
+    let kept = keep.is_some();
+    if let Some(path) = keep {
+        let start = app.tracker().keep(SnapshotFile::at(&path))?;
+        println!("{}: {start}", path.display());
+    }
+    let ticking = [
+        tokio::spawn(app.telemetry().run()),
+        tokio::spawn(app.tracker().clone().run()),
+        tokio::spawn(log(app.tracker().clone())),
+    ];
 
     println!("Serving on http://{address}. Try, in another terminal:\n");
     for (how, path, what) in app::TO_TRY {
@@ -112,9 +142,28 @@ async fn serve(port: u16) -> Result<(), BoxError> {
     }
     println!("\nCtrl-C ends it.");
     axum::serve(listener, app.router()).with_graceful_shutdown(interrupted()).await?;
-    ticking.abort();
+    ticking.iter().for_each(tokio::task::JoinHandle::abort);
+    if kept {
+        app.tracker().save()?;
+    }
     println!("\n{}", report::counts(&app.sli()));
+    for line in report::objectives(app.tracker()) {
+        println!("  {line}");
+    }
     Ok(())
+}
+
+/// Says every ten seconds how the objectives stand.
+async fn log(tracker: SloTracker) {
+    let mut every = interval(Duration::from_secs(10));
+    // The first is at once, when there is nothing to tell.
+    every.tick().await;
+    loop {
+        every.tick().await;
+        for line in report::objectives(&tracker) {
+            tracing::info!("{line}");
+        }
+    }
 }
 
 async fn interrupted() {

@@ -10,6 +10,7 @@ use std::{
 use buttress::{
     Reason, Verdict,
     sli::{Record, Sink, SliHandle},
+    slo::{SloTracker, Standing},
 };
 use hdrhistogram::Histogram;
 
@@ -141,6 +142,37 @@ impl Shared {
 
 fn millis(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+}
+
+/// How the service stands with its objectives, a line for each.
+pub(crate) fn objectives(tracker: &SloTracker) -> Vec<String> {
+    tracker.tick();
+    let line = |standing: Standing| {
+        let name = standing.name.as_str();
+        let (objective, numbers) = (tracker.objective(name)?, tracker.numbers(name)?);
+        let sli = numbers
+            .sli()
+            .map_or_else(|| "no data".to_owned(), |sli| percent(sli.parts_per_billion()));
+        let fastest = numbers.burns.first();
+        let burn = fastest.map_or_else(String::new, |burn| {
+            let times = burn.burn.map_or("none".into(), |burn| format!("{:.1}", burn.as_f64()));
+            format!("  burn {times} over {} min", burn.window.as_secs() / 60)
+        });
+        Some(format!(
+            "{name} ({} in {}): SLI {sli}  budget left {}{burn}  policy {}",
+            numbers.target,
+            objective.window(),
+            standing.remaining,
+            standing.level,
+        ))
+    };
+    tracker.standings().into_iter().filter_map(line).collect()
+}
+
+/// Billionths as a percentage of three decimals, rounded down.
+fn percent(billionths: u32) -> String {
+    let thousandths = billionths / 10_000;
+    format!("{}.{:03}%", thousandths / 1000, thousandths % 1000)
 }
 
 /// What the service answered while it was kept up.

@@ -4,6 +4,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
@@ -28,7 +29,7 @@ pub struct Event<'a> {
     pub layer: &'static str,
     /// The name that its user gave it.
     pub name: &'a str,
-    /// Which one it is of those that a keyed layer holds.
+    /// Which one it is of those that a keyed layer holds; of an objective its rule or its level.
     pub key: Option<&'a str>,
     /// What happened.
     pub change: Change,
@@ -96,6 +97,38 @@ pub enum Change {
         /// How many labels it holds.
         capacity: usize,
     },
+    /// A rule of alerting of an objective, the event's key, moved.
+    Alert {
+        /// Whom it tells.
+        severity: &'static str,
+        /// How it stood.
+        from: &'static str,
+        /// How it stands.
+        to: &'static str,
+    },
+    /// The policy of an objective moved, to the level that is the event's key.
+    Level {
+        /// What is left of the budget, in billionths.
+        remaining: i64,
+    },
+    /// An incident is over that spent so much of a budget that it has to be written up.
+    PostmortemDue {
+        /// What it spent, in billionths.
+        spent: i64,
+    },
+    /// The calendar gave an objective a new budget.
+    NewPeriod,
+    /// Maintenance began, or ended.
+    Maintenance(bool),
+    /// The clocks did more than to go on.
+    Clock {
+        /// What they did.
+        what: &'static str,
+        /// By how much, or for how long.
+        by: Duration,
+    },
+    /// Something became of a snapshot; the event's key says to which, and why.
+    Snapshot(&'static str),
 }
 
 impl fmt::Display for Change {
@@ -144,7 +177,35 @@ impl fmt::Display for Change {
                 f,
                 "{capacity} routes known and no room for more: new ones count as __other__"
             ),
+            Self::Alert { severity, from, to } => write!(f, "{severity} is {to}, was {from}"),
+            Self::Level { remaining } => {
+                write!(
+                    f,
+                    "the policy is on this level; {} of the budget is left",
+                    Percent(*remaining)
+                )
+            }
+            Self::PostmortemDue { spent } => {
+                write!(f, "an incident spent {} of the budget; write it up", Percent(*spent))
+            }
+            Self::NewPeriod => f.write_str("a new budget"),
+            Self::Maintenance(true) => f.write_str("maintenance began: events are excluded"),
+            Self::Maintenance(false) => f.write_str("maintenance ended"),
+            Self::Clock { what, by } => write!(f, "{what}: {by:?}"),
+            Self::Snapshot(what) => f.write_str(what),
         }
+    }
+}
+
+/// Billionths as a percentage of three decimals, rounded down as a budget is.
+struct Percent(i64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thousandths = self.0.div_euclid(10_000);
+        let sign = if thousandths < 0 { "-" } else { "" };
+        let (whole, rest) = (thousandths.unsigned_abs() / 1000, thousandths.unsigned_abs() % 1000);
+        write!(f, "{sign}{whole}.{rest:03}%")
     }
 }
 

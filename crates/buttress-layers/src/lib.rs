@@ -11,6 +11,7 @@ mod header;
 pub mod rate_limit;
 pub mod retry;
 pub mod sli;
+pub mod slo;
 pub mod throttle;
 pub mod timeout;
 

@@ -134,6 +134,32 @@ names! {
         "The probability with which a request is held back.";
     THROTTLE_SHADOW: Gauge "buttress_throttle_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
+    SLO_EVENTS: Counter "slo_events_total" Count
+        "Events of an objective since the process started, by outcome: good, bad or excluded.";
+    SLO_EXCLUDED: Counter "slo_excluded_total" Count
+        "Events that count on neither side of an objective, by reason.";
+    SLO_OBJECTIVE: Gauge "slo_objective_ratio" Count
+        "The share of events that is promised to be good.";
+    SLO_REMAINING: Gauge "slo_error_budget_remaining_ratio" Count
+        "The share of the error budget of the period that is left, by what this instance saw; may be negative. Not to be averaged.";
+    SLO_CONSUMED: Gauge "slo_error_budget_consumed_ratio" Count
+        "The share of the error budget of the period that is spent, by what this instance saw. Not to be averaged.";
+    SLO_ERRORS: Gauge "slo_error_ratio" Count
+        "The share of bad events in the period; not there before the first event.";
+    SLO_BURN: Gauge "slo_burn_rate_ratio" Count
+        "How many times as fast as it lasts the budget is spent, by window; not there before the first event.";
+    SLO_ALERT: Gauge "slo_alert_state" Count
+        "The worst of the alerts of a severity: 0 is quiet, 1 pending, 2 firing.";
+    SLO_POLICY: Gauge "slo_policy_level" Count
+        "How far down its ladder a policy stands; 0 is the best.";
+    SLO_EXHAUSTION: Gauge "slo_time_to_exhaustion_seconds" Seconds
+        "When the budget is spent if all goes on as in the last hour, with what leaves the window; infinite for never.";
+    SLO_COVERAGE: Gauge "slo_window_coverage_ratio" Count
+        "The share of a window that this instance observed.";
+    SLO_CLOCKS: Counter "slo_clock_discontinuities_total" Count
+        "How many times the clocks did more than to go on: steps, sleep, late ticks.";
+    SLO_SNAPSHOT_AGE: Gauge "slo_snapshot_age_seconds" Seconds
+        "How long ago the counts were last saved.";
     PLAIN_DURATION: Histogram "buttress_sli_call_duration_seconds" Seconds
         "Duration of calls that are neither HTTP nor gRPC.";
     HTTP_SERVER: Histogram "http_server_request_duration_seconds" Seconds

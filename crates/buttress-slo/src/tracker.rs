@@ -95,8 +95,13 @@ impl Tracker {
     /// Excuses the service at these times, whatever was planned before.
     #[must_use]
     pub fn with_maintenance(mut self, planned: impl IntoIterator<Item = Maintenance>) -> Self {
-        self.calendar.plan(planned.into_iter().collect());
+        self.plan_maintenance(planned);
         self
+    }
+
+    /// As [`Tracker::with_maintenance`], from the next tick on.
+    pub fn plan_maintenance(&mut self, planned: impl IntoIterator<Item = Maintenance>) {
+        self.calendar.plan(planned.into_iter().collect());
     }
 
     /// Excuses the service from the next tick on, for so long.

@@ -13,6 +13,7 @@
 //! | [`breaker`] | refuses what keeps failing: by rate, slowness or a row; probes; one for each key; forced, isolated, in shadow |
 //! | [`bulkhead`] | limits how many are under way: a queue, shares, the least critical shed first, a limit that adapts |
 //! | [`sli`] | records good, bad and excluded at the end of the body, per route |
+//! | [`slo`] | holds what is recorded to objectives: budgets, burn rates, alerts, policy, snapshots |
 //!
 //! What they count is published by [`telemetry`]. The [`guide`] tells how it all hangs together,
 //! and why.
@@ -82,6 +83,13 @@ pub mod retry {
 pub mod throttle {
     pub use buttress_core::throttle::{Settings, Throttle as Rule};
     pub use buttress_layers::throttle::*;
+}
+
+/// Objectives, error budgets, burn rates, alerts and policy: the layer and its tracker, and what
+/// they are told and tell.
+pub mod slo {
+    pub use buttress_layers::slo::*;
+    pub use buttress_slo::*;
 }
 #[cfg(feature = "metrics")]
 pub use buttress_metrics as telemetry;

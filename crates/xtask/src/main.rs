@@ -1,5 +1,6 @@
 //! Set-up, the whole test run, CI and soak, each one command: `cargo xtask --help`.
 
+mod prometheus;
 mod setup;
 mod steps;
 
@@ -17,6 +18,18 @@ enum Task {
     Ci,
     /// What takes minutes: loom, longer property runs, the comparison with our peers.
     Soak,
+    /// The part of soak that is of objectives: a real Prometheus, kills, damaged snapshots.
+    SoakSlo {
+        /// How long Prometheus scrapes, in seconds.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// How often a process is killed while it saves.
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// How many damaged snapshots are read: six million take about ten minutes.
+        #[arg(long, default_value_t = 6_000_000)]
+        cases: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -24,6 +37,7 @@ fn main() -> ExitCode {
         Task::Test => steps::test(),
         Task::Ci => steps::ci(),
         Task::Soak => steps::soak(),
+        Task::SoakSlo { seconds, kills, cases } => steps::soak_slo(seconds, kills, cases),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

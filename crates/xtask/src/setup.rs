@@ -20,6 +20,10 @@ pub(crate) const PROMTOOL: Tool = Tool {
     elsewhere: "Prometheus (promtool is in its release archive)",
 };
 
+/// Prometheus itself, which scrapes and asks.
+pub(crate) const PROMETHEUS: Tool =
+    Tool { program: "prometheus", debian: "prometheus", elsewhere: "Prometheus" };
+
 /// Counts instructions.
 pub(crate) const VALGRIND: Tool =
     Tool { program: "valgrind", debian: "valgrind", elsewhere: "valgrind" };

@@ -1,8 +1,8 @@
 //! What each task does, step by step.
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
-use crate::setup;
+use crate::{prometheus, setup};
 
 type Done = Result<(), String>;
 
@@ -58,7 +58,32 @@ pub(crate) fn soak() -> Done {
     cargo("what the incumbent does, beside ours", &["bench", "--bench", "incumbent"])?;
     cargo("the incumbent and us", &["bench", "--bench", "incumbent"])?;
     setup::tools(&[setup::VALGRIND])?;
-    cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])
+    cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])?;
+    soak_slo(600, 100, 6_000_000)
+}
+
+/// Objectives against kills, damaged files and a real Prometheus; what is 0 is left out.
+pub(crate) fn soak_slo(seconds: u64, kills: u32, cases: u32) -> Done {
+    if kills > 0 {
+        let killed = ["test", "-p", "buttress-tests", "--test", "slo_kill", "--", "--nocapture"];
+        let mut kill = Command::new(cargo_path());
+        kill.args(killed).env("BUTTRESS_KILLS", kills.to_string());
+        run(&format!("{kills} kills while snapshots are saved"), &mut kill)?;
+    }
+    if cases > 0 {
+        let fuzz = ["test", "-p", "buttress-slo", "--release", "--lib", "do_not_panic"];
+        let mut fuzzed = Command::new(cargo_path());
+        fuzzed.args(fuzz).env("PROPTEST_CASES", cases.to_string());
+        run(&format!("{cases} damaged snapshots of each kind"), &mut fuzzed)?;
+    }
+    if seconds > 0 {
+        setup::tools(&[setup::PROMETHEUS])?;
+        cargo("quickstart", &["build", "-p", "buttress-examples", "--example", "quickstart"])?;
+        let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+        println!("\n=== {seconds} s of scrapes by Prometheus");
+        prometheus::compare(&Path::new(&target).join("debug/examples/quickstart"), seconds)?;
+    }
+    Ok(())
 }
 
 fn cargo(what: &str, arguments: &[&str]) -> Done {

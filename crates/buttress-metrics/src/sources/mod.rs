@@ -5,5 +5,6 @@ mod bulkhead;
 mod rate_limit;
 mod retry;
 mod sli;
+mod slo;
 mod throttle;
 mod timeout;
