@@ -1,12 +1,10 @@
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +17,7 @@ use buttress_core::{
 use foldhash::quality::FixedState;
 
 use super::Isolation;
-use crate::clock::read;
+use crate::{clock::read, kept_back::KeptBack};
 
 /// One breaker: what a layer shares with all that it builds, or one of those of a keyed layer.
 #[derive(Debug)]
@@ -138,7 +136,7 @@ impl Circuit {
     /// unwinds already into an abort.
     #[cold]
     fn tell_each(&self, moves: &[Move]) {
-        let mut panic = None;
+        let mut panic = KeptBack::default();
         for what in moves {
             let change = match *what {
                 Move::Transition(transition) => {
@@ -147,12 +145,9 @@ impl Circuit {
                 }
                 Move::WouldOpen(cause) => Change::WouldOpen(cause),
             };
-            let tell = || self.common.emit(self.key.as_deref(), change);
-            panic = catch_unwind(AssertUnwindSafe(tell)).err().or(panic);
+            panic.run(|| self.common.emit(self.key.as_deref(), change));
         }
-        if let Some(payload) = panic.filter(|_| !thread::panicking()) {
-            resume_unwind(payload);
-        }
+        panic.go_on();
     }
 
     /// Does something by hand, and tells what came of it.

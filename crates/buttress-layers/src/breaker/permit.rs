@@ -1,8 +1,6 @@
 use std::{
     mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +12,7 @@ use buttress_core::{
 };
 
 use super::circuit::Circuit;
-use crate::clock::read;
+use crate::{clock::read, kept_back::KeptBack};
 
 /// Leave to make one call, settled exactly once: at the end of the response, or when this is
 /// dropped.
@@ -107,20 +105,16 @@ impl<C: Case> Permit<C> {
         let timing = Timing { to_head: self.to_head, total: total.unwrap_or_default() };
         // A classifier that panics must not keep the call from being settled, nor turn a panic
         // that unwinds already into an abort.
-        let judged = catch_unwind(AssertUnwindSafe(|| self.case.end(end, timing)));
-        let (judgement, panic) = match judged {
-            Ok(judgement) => (judgement, None),
-            Err(payload) => (Judgement::new(Verdict::Bad, Reason::Panicked), Some(payload)),
-        };
+        let mut panic = KeptBack::default();
+        let judged = panic.run(|| self.case.end(end, timing));
+        let judgement = judged.unwrap_or(Judgement::new(Verdict::Bad, Reason::Panicked));
         let report = Report {
             outcome: outcome(judgement, self.case.facts()),
             to_head: self.to_head.unwrap_or(timing.total),
             retry_after: self.retry_after,
         };
         self.circuit.settle(self.ticket, report, now);
-        if let Some(payload) = panic.filter(|_| !thread::panicking()) {
-            resume_unwind(payload);
-        }
+        panic.go_on();
     }
 
     fn drop_end(&self, now: Instant) -> End<'static> {

@@ -1,11 +1,9 @@
 use std::{
     array,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -16,6 +14,7 @@ use buttress_core::{
 };
 
 use super::BulkheadLayer;
+use crate::kept_back::KeptBack;
 
 /// What one layer shares with all that it builds.
 #[derive(Debug)]
@@ -154,12 +153,9 @@ impl State {
             return;
         }
         // A place may be given back while a panic unwinds, and a second one would abort.
-        let tell = || self.emit(Change::Adapted { from: told, to: limit });
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(tell))
-            && !thread::panicking()
-        {
-            resume_unwind(payload);
-        }
+        let mut panic = KeptBack::default();
+        panic.run(|| self.emit(Change::Adapted { from: told, to: limit }));
+        panic.go_on();
     }
 
     pub(super) fn adapt(&self, adaptive: Adaptive) {

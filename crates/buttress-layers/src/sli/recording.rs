@@ -1,10 +1,4 @@
-use std::{
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::Pin,
-    thread,
-    time::Instant,
-};
+use std::{mem, pin::Pin, time::Instant};
 
 use buttress_core::{
     Case, Change, Code, End, Facts, Finish, Judgement, Lease, Protocol, Reason, Side, Stage,
@@ -12,7 +6,7 @@ use buttress_core::{
 };
 
 use super::{Record, handle::State, routes::Place};
-use crate::clock::read;
+use crate::{clock::read, kept_back::KeptBack};
 
 /// One call on its way into the counts, where it arrives exactly once: at its end, or when this
 /// is dropped.
@@ -80,12 +74,9 @@ impl<C: Case> Recording<C> {
         let timing = Timing { to_head: self.head.map(since), total: since(now) };
         // A classifier or a sink that panics must not keep the call from being counted, nor
         // turn a panic that unwinds already into an abort.
-        let mut panic = None;
-        let judged = catch_unwind(AssertUnwindSafe(|| self.case.end(end, timing)));
-        let judgement = judged.unwrap_or_else(|payload| {
-            panic = Some(payload);
-            Judgement::new(Verdict::Bad, Reason::Panicked)
-        });
+        let mut panic = KeptBack::default();
+        let judged = panic.run(|| self.case.end(end, timing));
+        let judgement = judged.unwrap_or(Judgement::new(Verdict::Bad, Reason::Panicked));
         let facts = self.case.facts();
         let full = self.settle_place(facts);
 
@@ -95,18 +86,13 @@ impl<C: Case> Recording<C> {
         let side = self.state.side;
         let record = Record { judgement, facts, side, route, timing, ended: now };
         for sink in self.state.sinks.iter() {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| sink.record(&record))) {
-                panic = Some(payload);
-            }
+            panic.run(|| sink.record(&record));
         }
         if full {
             let capacity = self.state.routes.capacity();
-            let tell = || self.state.emit(Change::LabelsFull { capacity });
-            panic = catch_unwind(AssertUnwindSafe(tell)).err().or(panic);
+            panic.run(|| self.state.emit(Change::LabelsFull { capacity }));
         }
-        if let Some(payload) = panic.filter(|_| !thread::panicking()) {
-            resume_unwind(payload);
-        }
+        panic.go_on();
     }
 
     /// Gives a route that has not been seen before its place, unless its caller made it up. Says

@@ -1,8 +1,6 @@
 use std::{
     mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -11,7 +9,7 @@ use buttress_core::{
 };
 
 use super::handle::State;
-use crate::clock::read;
+use crate::{clock::read, kept_back::KeptBack};
 
 /// A request that passed, settled exactly once: at the end of its response, or when this is
 /// dropped.
@@ -51,17 +49,13 @@ impl<C: Case> Admission<C> {
         let timing = Timing { to_head: self.to_head, total: total.unwrap_or_default() };
         // A classifier that panics must not keep the request from being settled, nor turn a panic
         // that unwinds already into an abort.
-        let judged = catch_unwind(AssertUnwindSafe(|| self.case.end(end, timing)));
-        let (judgement, panic) = match judged {
-            Ok(judgement) => (judgement, None),
-            Err(payload) => (Judgement::new(Verdict::Bad, Reason::Panicked), Some(payload)),
-        };
+        let mut panic = KeptBack::default();
+        let judged = panic.run(|| self.case.end(end, timing));
+        let judgement = judged.unwrap_or(Judgement::new(Verdict::Bad, Reason::Panicked));
         if let Some(accepted) = self.is_accepted(judgement) {
             self.state.settle(accepted, now);
         }
-        if let Some(payload) = panic.filter(|_| !thread::panicking()) {
-            resume_unwind(payload);
-        }
+        panic.go_on();
     }
 
     /// Whether the service accepted the request; `None` for one that its caller gave up.
