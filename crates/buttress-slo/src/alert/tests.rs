@@ -281,6 +281,48 @@ fn traffic_that_stops_resolves_no_page() {
 }
 
 #[test]
+fn traffic_that_dwindles_below_a_minimum_resolves_no_page() {
+    let five_minutes = Duration::from_secs(300);
+    let rule = |name: &str| Rule::below_target(name, Severity::Page, five_minutes);
+    let plan = AlertPlan::none()
+        .with(rule("page-fast").min_events(100))
+        .with(rule("page-slow").min_bad(100));
+    let mut month = Bench::after(MONTH, 10, "99.9", plan);
+    watch(&mut month, 60, |_| (0, 10));
+    let fired = [month.state("page-fast"), month.state("page-slow")];
+    assert!(fired.iter().all(|state| state.is_firing()), "{fired:?}");
+
+    // At the end ten failures are left in the window.
+    watch(&mut month, 299, |_| (0, 0));
+
+    assert_eq!([month.state("page-fast"), month.state("page-slow")], fired);
+    month.tick(0, 1);
+    assert_eq!([month.state("page-fast"), month.state("page-slow")], fired, "it still fails");
+    watch(&mut month, 300, |_| (1, 0));
+    assert_eq!(month.state("page-fast"), AlertState::Quiet, "and now it does not");
+}
+
+#[test]
+fn a_restart_in_an_outage_does_not_resolve_its_page_to_fire_it_again() {
+    for plan in [AlertPlan::for_window(&Window::THIRTY_DAYS), AlertPlan::by_budget_spent()] {
+        let mut month = Bench::after(MONTH, 100, "99.9", plan);
+        watch(&mut month, 60, |_| (0, 100));
+        assert!(month.state("page-fast").is_firing());
+        // Ten minutes down: the window of five minutes is empty, and of no second observed.
+        month.gaps.add(60, 660);
+        month.ring.advance(660, month.total);
+
+        let watched = watch(&mut month, 20, |_| (1, 99));
+
+        assert_eq!(watched.page, [1], "it fires from the first second on, and goes on");
+        month.gaps.add(680, 1_280);
+        month.ring.advance(1_280, month.total);
+        month.tick(100, 0);
+        assert_eq!(month.state("page-fast"), AlertState::Quiet, "what is seen is well");
+    }
+}
+
+#[test]
 fn the_simple_forms_fire_and_clear_on_one_window() {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     let plan = AlertPlan::none()
