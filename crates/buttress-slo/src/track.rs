@@ -285,7 +285,8 @@ impl Track {
             forecast::before_renewal(naive, left)
         } else {
             let current = Current { counts, observed: coverage.observed_seconds() };
-            forecast::rolling(&self.ring, target, length.as_secs(), self.since, current)
+            let observed = |since| view.gaps.observed(self.since, since, now.steady);
+            forecast::rolling(&self.ring, target, length.as_secs(), observed, current)
         };
         Forecast { naive, rolling }
     }

@@ -372,3 +372,53 @@ fn two_objectives_of_one_name_are_refused() {
 
     assert!(error.to_string().contains("name one of them otherwise"));
 }
+
+/// What is left and when it will be spent, of an objective that agrees with itself.
+fn left_and_wait(bench: &Bench) -> (Share, Exhaustion) {
+    let numbers = bench.tracker.numbers("up").unwrap();
+    (numbers.budget.remaining(), numbers.forecast.rolling)
+}
+
+#[test]
+fn a_budget_that_is_spent_is_spent_also_while_nothing_fails() {
+    let mut bench = Bench::new([available("up", "99.9")]);
+    bench.run("up", 3_600, 1, bad(1));
+
+    bench.run("up", 2 * 3_600, 1, good(1));
+
+    let (left, wait) = left_and_wait(&bench);
+    assert!(left < Share::ZERO, "an hour of the 43 minutes of a month: {left}");
+    assert_eq!(wait, Exhaustion::In(Duration::ZERO));
+    let naive = bench.tracker.numbers("up").unwrap().forecast.naive;
+    assert_eq!(naive, wait);
+}
+
+#[test]
+fn what_was_not_observed_had_the_traffic_of_the_rest_for_the_forecast_too() {
+    // Ten busy hours with a few failures too many, and a quiet one: budgets scale by what was seen
+    // of the month, and so do forecasts, or they would say spent where 96 % is left.
+    let mut bench = Bench::new([available("up", "99.9")]);
+    let quiet_hour = |bench: &mut Bench| {
+        bench.run("up", 1, 1, bad(1));
+        bench.run("up", 3_599, 1, good(1));
+    };
+    bench.run("up", 3_600, 10, Counts { good: 997, bad: 3 });
+
+    quiet_hour(&mut bench);
+
+    // In four weeks the busy hours will be all that was busy in the window, and too much.
+    let (left, wait) = left_and_wait(&bench);
+    assert!(left > Share::percent(95), "{left}");
+    assert!(matches!(wait, Exhaustion::In(wait) if wait > Duration::from_secs(28 * DAY)), "{wait}");
+
+    // Nor is a machine that sleeps for weeks one that was there without traffic.
+    let weeks = Duration::from_secs(20 * DAY);
+    bench.clocks.boot = Some(Duration::ZERO);
+    bench.after(1);
+    bench.clocks.wall += weeks;
+    bench.clocks.boot = bench.clocks.boot.map(|boot| boot + weeks);
+    quiet_hour(&mut bench);
+    let (left, wait) = left_and_wait(&bench);
+    assert!(left > Share::percent(95), "{left}");
+    assert_eq!(wait, Exhaustion::Never);
+}
