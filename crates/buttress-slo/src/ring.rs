@@ -232,7 +232,8 @@ impl Tier {
         ))
     }
 
-    fn oldest(&self) -> Option<(i64, Counts)> {
+    /// The oldest step that is kept, and the count at it.
+    pub(crate) fn oldest(&self) -> Option<(i64, Counts)> {
         let number = self.head - i64::try_from(self.slots.len()).ok()? + 1;
         Some((number * self.step, self.at(number)?))
     }

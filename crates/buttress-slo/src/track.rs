@@ -102,16 +102,25 @@ impl Track {
 
     /// Begins a new period of the calendar. The wall clock may have been set back, too.
     fn renew(&mut self, now: Moment, happened: &mut Vec<Happening>) {
-        let Some((period, _)) = self.period else { return };
-        if period.contains(now.wall) {
+        let Some((before, _)) = self.period.filter(|(period, _)| !period.contains(now.wall)) else {
             return;
-        }
-        let period = self.objective.window().period_at(now.wall);
-        let ago = seconds(period.start, now.wall);
-        let spent = self.ring.window(ago).map_or(self.ring.total(), |window| window.counts);
-        self.period = Some((period, self.ring.total().since(spent)));
+        };
+        self.period = self.calendar_period(now);
+        let Some((period, _)) = self.period.filter(|(period, _)| *period != before) else {
+            // Clocks that are put back past midnight are in a period that has ended already.
+            return;
+        };
         let objective = self.objective.name().clone();
         happened.push(Happening::NewPeriod { objective, period });
+    }
+
+    /// The calendar's period, with the counts at its start as far back as the ring knows them.
+    pub(crate) fn calendar_period(&self, now: Moment) -> Option<(Period, Counts)> {
+        let window = self.objective.window();
+        let period = window.is_calendar().then(|| window.period_at(now.wall))?;
+        let ago = seconds(period.start, now.wall);
+        let spent = self.ring.window(ago).map_or(self.ring.total(), |window| window.counts);
+        Some((period, self.ring.total().since(spent)))
     }
 
     fn look(&mut self, now: Moment, gaps: &Gaps, happened: &mut Vec<Happening>) {

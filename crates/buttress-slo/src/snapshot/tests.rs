@@ -190,6 +190,61 @@ fn a_month_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_window_that_became_another_takes_what_is_known_of_it() {
+    let zone = |name: &str| name.parse::<crate::Zone>().unwrap();
+    let over = |window: Window| vec![available("up", "99").over(window)];
+    let utc = || Window::month(crate::Zone::UTC);
+    // January and ten days of February: ten calls an hour, one of which fails.
+    let hourly = Counts { good: 9, bad: 1 };
+    let (january, february) = (31 * 24, 10 * 24);
+    for (before, after, known, length) in [
+        // A rolling one has counts and no period; a month begins with those of this month.
+        (Window::THIRTY_DAYS, utc(), february, 28),
+        // A quarter holds more than the month that is under way: as far back as was kept for that,
+        // which is 31 days and a few hours.
+        (utc(), Window::quarter(crate::Zone::UTC), 747, 90),
+        // In New York February began five hours later.
+        (utc(), Window::month(zone("America/New_York")), february - 5, 28),
+        (utc(), Window::THIRTY_DAYS, 30 * 24, 30),
+    ] {
+        let mut bench = Bench::new(over(before.clone()));
+        bench.run("up", january + february, 3_600, hourly);
+        let bytes = snapshot(&bench);
+
+        let mut other = later(&bench, 1, over(after.clone()));
+        restore(&mut other, &bytes);
+        let at_once = other.tracker.numbers("up").unwrap();
+        let told = other.after(1);
+        let later = other.tracker.numbers("up").unwrap();
+
+        let days = Duration::from_secs(length * 86_400);
+        assert_eq!(at_once.period.length(), days, "{before} to {after}");
+        assert_eq!(at_once.budget.counts().bad, known, "{before} to {after}");
+        assert_eq!(later.budget.counts().bad, known, "{before} to {after}");
+        let begun = told.iter().any(|one| matches!(one, Happening::NewPeriod { .. }));
+        assert!(!begun, "{before} to {after}: {told:?}");
+    }
+}
+
+#[test]
+fn a_window_that_became_longer_has_not_observed_what_was_not_kept() {
+    let mut bench = Bench::new(up());
+    bench.run("up", 60 * 24, 3_600, Counts { good: 999, bad: 1 });
+    assert_eq!(bench.tracker.numbers("up").unwrap().budget.remaining(), crate::Share::ZERO);
+    let bytes = snapshot(&bench);
+
+    let mut other = later(&bench, 0, vec![available("up", "99.9").over(Window::NINETY_DAYS)]);
+    restore(&mut other, &bytes);
+
+    // Sixty days were counted, and a little more than thirty were kept: a third of the ninety.
+    let budget = other.tracker.numbers("up").unwrap().budget;
+    let days = budget.coverage().observed_seconds() / 86_400;
+    assert_eq!(days, 30);
+    assert_eq!(budget.counts().total(), 721_000);
+    assert_eq!(budget.remaining().to_string(), "66.62%");
+}
+
+#[test]
 fn slices_of_a_gap_count_as_they_were_told_to() {
     // Scenario 42: being down is the failure.
     let minutes = TimeSlices::new(SliceLength::Minute, Ratio::percent(95)).missed(Verdict::Bad);
