@@ -21,7 +21,7 @@ use crate::{
 pub struct Tracker {
     pub(crate) service: Name,
     pub(crate) tracks: Vec<Track>,
-    composites: Vec<(Composite, Option<Position>)>,
+    pub(crate) composites: Vec<(Composite, Option<Position>)>,
     pub(crate) anchor: Anchor,
     pub(crate) gaps: Gaps,
     calendar: Calendar,

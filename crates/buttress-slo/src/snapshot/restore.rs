@@ -64,6 +64,8 @@ impl Tracker {
                 }
             }
         }
+        // They stand where their parts do; of an earlier tick they knew nothing.
+        self.composites.iter_mut().for_each(|(_, position)| *position = None);
         let gone = snapshot.objectives.iter().filter(|kept| {
             !self.objectives().any(|objective| objective.name().as_str() == kept.name)
         });
@@ -87,17 +89,15 @@ impl Track {
             *alert = state.map_or_else(Default::default, |(_, state)| Alert::restored(*state));
         }
         self.incident = self.paging_since();
-        let policy = self.objective.policy();
-        let (level, since) = &kept.level;
-        if let Some(position) = Position::restored(policy, level, *since) {
-            self.position = position;
-        }
         self.pass_unobserved(now.steady);
         // Its start is known exactly, unless the window was another one.
         let window = self.objective.window();
         let same = |(period, _): &(Period, Counts)| window.period_at(period.start) == *period;
         let period = kept.period.filter(|kept| window.is_calendar() && same(kept));
         self.period = period.or_else(|| self.calendar_period(now));
+        let (policy, (level, since)) = (self.objective.policy(), &kept.level);
+        let by_edges = || Position::new(policy, self.budget(gaps, now).remaining(), now.steady);
+        self.position = Position::restored(policy, level, *since).unwrap_or_else(by_edges);
         self.publish(gaps, now);
     }
 

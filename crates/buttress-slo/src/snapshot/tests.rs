@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::{wire::checksum, *};
 use crate::{
-    Coverage, Happening, Method, Objective, Part, Severity, Sli, SliceLength, TimeSlices, Window,
+    Combine, Composite, Coverage, Happening, Method, Objective, Part, Policy, Severity, Sli,
+    SliceLength, TimeSlices, Window,
     testing::{Bench, available, clocks},
 };
 
@@ -242,6 +243,30 @@ fn a_window_that_became_longer_has_not_observed_what_was_not_kept() {
     assert_eq!(days, 30);
     assert_eq!(budget.counts().total(), 721_000);
     assert_eq!(budget.remaining().to_string(), "66.62%");
+}
+
+#[test]
+fn a_policy_that_was_replaced_stands_where_its_edges_say_at_once() {
+    let name = |name: &str| name.parse::<crate::Name>().unwrap();
+    let composite = || Composite::new(name("all"), Combine::Any, [name("up")]);
+    let mut bench = Bench::new(up());
+    bench.tracker.compose(composite()).unwrap();
+    bench.run("up", 3_600, 1, Counts { good: 0, bad: 1 });
+    let bytes = snapshot(&bench);
+
+    let mut other =
+        later(&bench, 5, vec![available("up", "99.9").with_policy(Policy::escalating())]);
+    other.tracker.compose(composite()).unwrap();
+    // Before it restores, a tracker ticks.
+    other.after(1);
+    restore(&mut other, &bytes);
+    let at_once = other.tracker.standings();
+    let told = other.after(1);
+
+    let levels: Vec<_> = at_once.iter().map(|standing| &*standing.level).collect();
+    assert_eq!(levels, ["exhausted", "freeze"]);
+    let moved = told.iter().any(|one| matches!(one, Happening::Level { .. }));
+    assert!(!moved, "nobody left a level: {told:?}");
 }
 
 #[test]
