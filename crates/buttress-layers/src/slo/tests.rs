@@ -172,6 +172,55 @@ async fn what_happens_is_told_once_to_observers_and_listeners() {
     assert!(signal.is_paging() && signal.sheds());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_one_who_is_told_keeps_nobody_else_from_it_nor_the_ticks() {
+    struct Panics;
+    impl Observe for Panics {
+        fn observe(&self, _: &Event<'_>) {
+            panic!("an observer's own");
+        }
+    }
+    let tracker = tracker([up()]);
+    let (told, heard) = (Told::default(), Arc::new(Mutex::new(0)));
+    tracker.observe(Arc::new(Panics));
+    tracker.listen(|_| panic!("a listener's own"));
+    tracker.observe(Arc::new(told.clone()));
+    let into = Arc::clone(&heard);
+    tracker.listen(move |_| *into.lock().unwrap() += 1);
+    let ticking = tokio::spawn(tracker.clone().run());
+    let recorder = tracker.recorder("up").unwrap();
+
+    for _ in 0..60 {
+        recorder.add(Counts { good: 0, bad: 10 });
+        sleep(Duration::from_secs(1)).await;
+    }
+
+    assert!(!ticking.is_finished(), "the ticker died of somebody else's mistake");
+    assert_eq!((told.take().len(), *heard.lock().unwrap()), (2, 2));
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        tracker.begin_maintenance(Duration::from_secs(5));
+    }));
+    assert!(panics.is_err(), "who ticks by hand hears of it");
+    assert_eq!((told.take().len(), *heard.lock().unwrap()), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn maintenance_that_is_begun_by_hand_lasts_from_then_on() {
+    let tracker = tracker([up()]);
+    // Nobody ticked for two hours.
+    advance(Duration::from_secs(7_200)).await;
+
+    tracker.begin_maintenance(Duration::from_secs(3_600));
+
+    assert!(tracker.in_maintenance());
+    advance(Duration::from_secs(3_599)).await;
+    tracker.tick();
+    assert!(tracker.in_maintenance());
+    advance(Duration::from_secs(1)).await;
+    tracker.tick();
+    assert!(!tracker.in_maintenance());
+}
+
 #[test]
 fn every_change_says_what_it_is() {
     let text = |change: Change| change.to_string();
