@@ -181,6 +181,10 @@ mod tests {
         Objective::new("it".parse().unwrap(), Sli::Availability, target.parse().unwrap())
     }
 
+    fn below() -> Rule {
+        Rule::below_target("below", Severity::Page, Duration::from_secs(3_600))
+    }
+
     fn never(target: &str) -> Vec<String> {
         let found = lint(&objective(target), None);
         let names = found.into_iter().filter_map(|lint| match lint {
@@ -218,6 +222,16 @@ mod tests {
         let plan = AlertPlan::for_window(&Window::THIRTY_DAYS).each(|rule| rule.min_bad(3));
         let patient = lint(&objective("99.9").alerting(plan), Some(7_200));
         assert!(matches!(patient[..], [Lint::OneFailureSpends { .. }]), "{patient:?}");
+    }
+
+    #[test]
+    fn a_minimum_of_all_that_is_expected_can_still_be_met() {
+        let plan = |events| AlertPlan::none().with(below().min_events(events));
+        let found = |events| lint(&objective("99.9").alerting(plan(events)), Some(7_200));
+
+        // Ten an hour are expected.
+        assert!(found(10).iter().any(|lint| matches!(lint, Lint::OneFailureFires { .. })));
+        assert!(!found(11).iter().any(|lint| matches!(lint, Lint::OneFailureFires { .. })));
     }
 
     #[test]

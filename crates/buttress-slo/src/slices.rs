@@ -313,6 +313,27 @@ mod tests {
     }
 
     #[test]
+    fn what_maintenance_let_nobody_tick_is_no_slice() {
+        let rule = MINUTE.empty(Verdict::Bad).missed(Verdict::Bad);
+        let mut slicer = Slicer::new(Method::TimeSlices(rule), 0);
+
+        // It began in the first minute, and was over when somebody ticked again in the sixth.
+        slicer.advance(30, Counts::default(), true);
+        slicer.advance(330, Counts::default(), false);
+
+        assert_eq!(slicer.slices, Counts::default());
+    }
+
+    #[test]
+    fn a_ratio_of_a_slice_is_rounded_against_it() {
+        let method = Method::RatioTimeSlices(SliceLength::Minute);
+
+        let third = sliced(method, 60, [Counts { good: 2, bad: 1 }]);
+
+        assert_eq!(third, Counts { good: 666_666_666, bad: 333_333_334 });
+    }
+
+    #[test]
     fn a_mean_of_ratios_blames_the_quiet_hours() {
         // Scenario 44: twelve hours at 100 a second clean, twelve at 0.1 with 1 % bad.
         let busy = Counts { good: 30_000, bad: 0 };

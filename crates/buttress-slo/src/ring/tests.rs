@@ -67,6 +67,22 @@ fn an_outage_stays_until_it_leaves_the_window() {
 }
 
 #[test]
+fn a_ring_does_not_go_back() {
+    let mut ring = Ring::new(300, 1_000, Counts::default());
+    let one = Counts { good: 1, bad: 0 };
+
+    ring.advance(400, one);
+
+    assert_eq!((ring.now(), ring.total()), (1_000, one));
+    assert_eq!(ring.window(1).unwrap().most, one);
+}
+
+#[test]
+fn no_window_takes_more_than_two_years_of_room() {
+    assert_eq!(Ring::new(u64::MAX, 0, Counts::default()).bytes(), 16 * (74 + 250 + 292 + 17_570));
+}
+
+#[test]
 fn a_window_that_is_not_kept_is_none() {
     let ring = Ring::new(30 * DAY, 0, Counts::default());
 

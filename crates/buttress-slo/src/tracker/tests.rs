@@ -422,3 +422,18 @@ fn what_was_not_observed_had_the_traffic_of_the_rest_for_the_forecast_too() {
     assert!(left > Share::percent(95), "{left}");
     assert_eq!(wait, Exhaustion::Never);
 }
+
+#[test]
+fn an_incident_of_exactly_the_share_is_not_written_up_and_one_of_more_is() {
+    for (share, written_up) in [(231_481_482, false), (231_481_481, true)] {
+        let policy = Policy::quarters().postmortem_above(Share::per_billion(share));
+        let mut bench = Bench::new([available("up", "99.9").with_policy(policy)]);
+        bench.month("up", 10);
+        bench.run("up", 600, 1, bad(10));
+
+        let told = bench.run("up", 1_800, 1, good(10));
+
+        let due = told.iter().any(|one| matches!(one, Happening::PostmortemDue { .. }));
+        assert_eq!(due, written_up, "600 s of 2,592 s are 23.1481481 % and a little");
+    }
+}
