@@ -147,6 +147,48 @@ proptest! {
         }
     }
 
+    /// Against a log as well, by a ticker that comes when it likes, for longer than anything is
+    /// kept: every ring goes round, and some steps are met by no tick at all.
+    #[test]
+    fn windows_of_months_are_what_a_log_says_whoever_ticks(
+        start in -4_000..4_000_i64,
+        steps in prop::collection::vec(
+            (prop_oneof![3 => 0..3_i64, 3 => 1..700_i64, 2 => 1_000..90_000_i64, 1 => 1..3_000_000_i64], 0..9_u64, 0..3_u64),
+            1..300,
+        ),
+        lengths in prop::collection::vec(prop_oneof![1..400_u64, 300..90_000_u64, 1..90 * DAY], 12),
+    ) {
+        let mut ring = Ring::new(90 * DAY, start, Counts::default());
+        let mut log = Log(Vec::new());
+        let (mut now, mut total) = (start, Counts::default());
+        for (step, good, bad) in steps {
+            now += step;
+            let counts = Counts { good, bad };
+            total = total.plus(counts);
+            ring.advance(now, total);
+            log.0.push((now, counts));
+        }
+
+        for length in lengths {
+            let window = ring.window(length).unwrap();
+            let edge = now - length.cast_signed();
+            // What two ticks of one second tell is known as of either.
+            let on_edge = log.0.iter().filter(|(time, _)| *time == edge);
+            let on_edge = on_edge.fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
+            let truth = log.since(edge);
+            let (least, most) = (window.least, window.most);
+
+            prop_assert!(least.good <= truth.good + on_edge.good && truth.good <= most.good);
+            prop_assert!(least.bad <= truth.bad + on_edge.bad && truth.bad <= most.bad);
+            prop_assert!(least.bad <= window.counts.bad && window.counts.bad <= most.bad);
+            prop_assert!(least.good <= window.counts.good && window.counts.good <= most.good);
+            let before = edge - window.overshoot.as_secs().cast_signed();
+            let known = log.since(before);
+            prop_assert!(most.good >= known.good && most.bad >= known.bad);
+            prop_assert!(most.good <= log.since(before - 1).good.max(known.good));
+        }
+    }
+
     /// A ticker that misses ticks counts everything, no later than its next tick.
     #[test]
     fn missed_ticks_lose_nothing(steps in prop::collection::vec((1..400_i64, 0..9_u64), 1..200)) {
