@@ -87,7 +87,7 @@ impl SloTracker {
     ///
     /// # Errors
     ///
-    /// If its name is taken, or a part of it unknown.
+    /// If its name is taken, or a part of it unknown, or none of them weighs anything.
     pub fn compose(&self, composite: Composite) -> Result<(), TrackerError> {
         self.lock().compose(composite)
     }

@@ -295,6 +295,21 @@ fn a_composite_stands_as_the_worst_of_its_parts() {
 }
 
 #[test]
+fn a_composite_of_which_nothing_could_ever_be_left_is_refused() {
+    // It would stand nowhere, and the gate would never hear of it.
+    let name = |name: &str| name.parse::<Name>().unwrap();
+    let mut bench = Bench::new([available("a", "99.9")]);
+    let empty = Composite::new(name("all"), Combine::Any, []);
+    let weightless = Composite::new(name("all"), Combine::Weighted, []).weighing(name("a"), 0);
+
+    for composite in [empty, weightless] {
+        let error = bench.tracker.compose(composite).unwrap_err();
+        assert_eq!(error, TrackerError::Weightless(name("all")));
+        assert!(error.to_string().contains("give it a part that weighs something"), "{error}");
+    }
+}
+
+#[test]
 fn an_objective_takes_the_bytes_that_the_docs_state() {
     let bench = Bench::new([available("up", "99.9")]);
 
