@@ -1,8 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    AlertState, AlertStatus, Budget, Burn, Counts, Coverage, Forecast, Happening, Moment, Numbers,
-    Objective, Period, Recorder, Rule, Severity, Share, Signal, WindowBurn, WindowCounts,
+    AlertState, AlertStatus, Budget, Burn, Counts, Coverage, Exhaustion, Forecast, Happening,
+    Moment, Numbers, Objective, Period, Recorder, Rule, Severity, Share, Signal, WindowBurn,
+    WindowCounts,
     alert::{Alert, View},
     coverage::Gaps,
     forecast::{self, Current},
@@ -284,6 +285,11 @@ impl Track {
     }
 
     fn forecast(&self, view: &View<'_>, now: Moment) -> Forecast {
+        if view.budget.remaining() <= Share::ZERO {
+            // Whether there is traffic or not.
+            let spent = Exhaustion::In(Duration::ZERO);
+            return Forecast { naive: spent, rolling: spent };
+        }
         let length = self.objective.window().nominal();
         let recent = RECENT.min(length);
         let (counts, coverage) = view.window(recent);

@@ -406,6 +406,11 @@ fn a_budget_that_is_spent_is_spent_also_while_nothing_fails() {
     assert_eq!(wait, Exhaustion::In(Duration::ZERO));
     let naive = bench.tracker.numbers("up").unwrap().forecast.naive;
     assert_eq!(naive, wait);
+
+    // Nor does it need traffic to be so.
+    bench.run("up", 2 * 3_600, 1, Counts::default());
+    let forecast = bench.tracker.numbers("up").unwrap().forecast;
+    assert_eq!((forecast.naive, forecast.rolling), (wait, wait));
 }
 
 #[test]
