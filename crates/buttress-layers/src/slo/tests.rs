@@ -221,6 +221,36 @@ async fn maintenance_that_is_begun_by_hand_lasts_from_then_on() {
     assert!(!tracker.in_maintenance());
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_may_ask_the_tracker_for_anything() {
+    /// Asks for all there is, at every event, and so in the middle of ticks and of saves.
+    struct Asks(SloTracker, Arc<Mutex<u32>>);
+    impl Observe for Asks {
+        fn observe(&self, _: &Event<'_>) {
+            let Self(tracker, asked) = self;
+            tracker.tick();
+            tracker.observe(Arc::new(Told::default()));
+            tracker.listen(|_| {});
+            let _ = (tracker.numbers("up"), tracker.alerts("up"), tracker.history("up"));
+            let _ = (tracker.standings(), tracker.signal("up"), tracker.snapshot_age());
+            tracker.retarget(&"up".parse().unwrap(), "99%".parse().unwrap()).unwrap();
+            let _ = tracker.save();
+            *asked.lock().unwrap() += 1;
+        }
+    }
+    let tracker = tracker([up()]);
+    let asked = Arc::new(Mutex::new(0));
+    tracker.observe(Arc::new(Asks(tracker.clone(), Arc::clone(&asked))));
+    let nowhere = SnapshotFile::at("/nowhere/at/all/shop.slo");
+
+    assert!(tracker.keep(nowhere).is_err(), "which is told");
+    tracker.recorder("up").unwrap().add(Counts { good: 0, bad: 1_000 });
+    advance(Duration::from_secs(60)).await;
+    tracker.begin_maintenance(Duration::from_secs(5));
+
+    assert!(*asked.lock().unwrap() >= 2, "{asked:?}");
+}
+
 #[test]
 fn every_change_says_what_it_is() {
     let text = |change: Change| change.to_string();

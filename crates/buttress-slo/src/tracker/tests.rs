@@ -457,3 +457,27 @@ fn an_incident_of_exactly_the_share_is_not_written_up_and_one_of_more_is() {
         assert_eq!(due, written_up, "600 s of 2,592 s are 23.1481481 % and a little");
     }
 }
+
+#[test]
+fn clocks_that_are_put_back_past_midnight_give_a_new_budget_once() {
+    // Newfoundland, 1 November 2009: at 00:01, which is 02:31 UTC, it was 23:01 of October again.
+    let november = at("2009-11-01T02:30:00Z");
+    for started in ["2009-11-01T02:00:00Z", "2009-11-01T02:45:00Z"] {
+        let mut clocks = crate::testing::clocks();
+        clocks.wall =
+            std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(at(started).unsigned_abs());
+        let month = Window::month("America/St_Johns".parse().unwrap());
+        let mut bench = Bench::at(clocks, [available("up", "99").over(month)]);
+
+        let told = bench.run("up", 180, 60, good(1));
+
+        let begun: Vec<_> = told
+            .iter()
+            .filter_map(|one| match one {
+                Happening::NewPeriod { period, .. } => Some(period.start),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(begun, [november], "{started}");
+    }
+}
