@@ -34,6 +34,20 @@ fn no_start_of_a_window_is_off_by_more_than_the_docs_say() {
 }
 
 #[test]
+fn no_window_from_a_minute_on_is_off_by_more_than_eight_percent() {
+    let mut ring = Ring::new(30 * DAY, 0, Counts::default());
+    let lengths = (60..400).chain([840, 7_499, 7_500, 7_501, 10_800, 87_600, 87_601, 10 * DAY]);
+
+    for now in (31 * DAY..31 * DAY + 3700).step_by(7) {
+        ring.advance(now.cast_signed(), Counts::default());
+        for length in lengths.clone() {
+            let overshoot = ring.window(length).unwrap().overshoot.as_secs();
+            assert!(overshoot * 100 < length * 8, "{overshoot} s of {length}");
+        }
+    }
+}
+
+#[test]
 fn a_gap_is_zero_events() {
     // slo.md 10, scenario 52, as the ring sees it.
     let mut ring = Ring::new(30 * DAY, 0, Counts::default());
