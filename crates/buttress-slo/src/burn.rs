@@ -276,8 +276,8 @@ mod tests {
             let mut sum = [0_u128; 9];
             for (i, x) in digits(a).enumerate() {
                 for (j, y) in digits(b).enumerate() {
-                    sum[i + j] += x * y & 0xFFFF_FFFF;
-                    sum[i + j + 1] += x * y >> 32;
+                    sum[i + j] += (x * y) & 0xFFFF_FFFF;
+                    sum[i + j + 1] += (x * y) >> 32;
                 }
             }
             for place in 0..8 {
