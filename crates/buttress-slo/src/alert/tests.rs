@@ -245,13 +245,15 @@ fn spending_by_share_is_the_same_as_burning_while_traffic_is_even() {
 #[test]
 fn a_cold_start_does_not_page_for_one_failure_and_does_for_an_outage() {
     // Scenario 48.
-    let cold = Bench::after(0, 0, "99.9", AlertPlan::for_window(&Window::THIRTY_DAYS));
+    for plan in [AlertPlan::for_window(&Window::THIRTY_DAYS), AlertPlan::by_budget_spent()] {
+        let cold = Bench::after(0, 0, "99.9", plan);
 
-    let watched =
-        watch(&mut cold.clone(), 3_600, |second| (u64::from(second > 1), u64::from(second == 1)));
-    assert!(watched.page.is_empty());
-    let watched = watch(&mut cold.clone(), 60, |_| (0, 1));
-    assert_eq!(watched.page, [52]);
+        let one = |second| (u64::from(second > 1), u64::from(second == 1));
+        let watched = watch(&mut cold.clone(), 3_600, one);
+        assert!(watched.page.is_empty());
+        let watched = watch(&mut cold.clone(), 60, |_| (0, 1));
+        assert_eq!(watched.page, [52]);
+    }
 }
 
 #[test]
