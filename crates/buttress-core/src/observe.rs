@@ -1,9 +1,11 @@
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -224,15 +226,25 @@ impl Observers {
         self.any.store(true, Ordering::Release);
     }
 
-    /// Tells every observer.
+    /// Tells every observer, also where one of them panics.
+    ///
+    /// # Panics
+    ///
+    /// If an observer does, once all of them have been told.
     pub fn emit(&self, event: &Event<'_>) {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
         // Copied, because an observer may do what it likes, adding an observer included.
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut panicked = None;
         for observer in list {
-            observer.observe(event);
+            let told = catch_unwind(AssertUnwindSafe(|| observer.observe(event)));
+            panicked = told.err().or(panicked);
+        }
+        // Beside a panic that unwinds already it would be an abort, so that one is enough.
+        if let Some(payload) = panicked.filter(|_| !thread::panicking()) {
+            resume_unwind(payload);
         }
     }
 }

@@ -145,9 +145,9 @@ names! {
     SLO_CONSUMED: Gauge "slo_error_budget_consumed_ratio" Count
         "The share of the error budget of the period that is spent, by what this instance saw. Not to be averaged.";
     SLO_ERRORS: Gauge "slo_error_ratio" Count
-        "The share of bad events in the period; not there before the first event.";
+        "The share of bad events in the period; not there before the first event, and 0 once there are none left.";
     SLO_BURN: Gauge "slo_burn_rate_ratio" Count
-        "How many times as fast as it lasts the budget is spent, by window; not there before the first event.";
+        "How many times as fast as it lasts the budget is spent, by window; not there before the first event, and 0 once there are none left.";
     SLO_ALERT: Gauge "slo_alert_state" Count
         "The worst of the alerts of a severity: 0 is quiet, 1 pending, 2 firing.";
     SLO_POLICY: Gauge "slo_policy_level" Count

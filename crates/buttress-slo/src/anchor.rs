@@ -224,6 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn clocks_that_are_read_one_after_the_other_tell_of_no_sleep() {
+        let mut now = Clocks { boot: Some(SECOND), ..clocks() };
+        let mut anchor = Anchor::new(now);
+        let before = anchor.moment();
+
+        for _ in 0..100 {
+            // Somebody else had the processor between the first and the last of them.
+            now.monotonic += SECOND;
+            now.wall += SECOND;
+            now.boot = now.boot.map(|boot| boot + Duration::from_millis(1_900));
+            assert_eq!(anchor.advance(now).changes().next(), None);
+        }
+
+        assert_eq!(anchor.moment().steady, before.steady + 100);
+    }
+
+    #[test]
     fn a_ticker_that_was_held_up_is_late() {
         let start = clocks();
         let mut anchor = Anchor::new(start);

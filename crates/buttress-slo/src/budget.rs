@@ -219,6 +219,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_in_time_is_rounded_down() {
+        let third = Coverage::full(Duration::from_secs(1));
+        let budget = Budget::new("50".parse().unwrap(), Counts { good: 2, bad: 1 }, third);
+
+        // Of half a second a third is left, and less than a billionth more.
+        assert_eq!(budget.remaining().parts_per_billion(), 333_333_333);
+        assert_eq!(budget.time_left(), Duration::from_nanos(166_666_666));
+    }
+
+    #[test]
     fn an_hour_seen_spends_an_hour_of_the_month() {
         let hour = Coverage::of_seconds(3600, 30 * DAY);
         let counts = Counts { good: 0, bad: 2592 };

@@ -239,6 +239,13 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_come_out_even_is_rounded_up() {
+        let third = Counts { good: 2, bad: 1 };
+
+        assert_eq!(Burn::of(third, target("99.9")).unwrap().to_string(), "333.333334");
+    }
+
+    #[test]
     fn no_counts_overflow() {
         let most = Counts { good: 0, bad: u64::MAX };
         let year = Coverage::full(Duration::from_secs(366 * 86_400));
@@ -260,6 +267,26 @@ mod tests {
         #[test]
         fn what_is_printed_is_read_back(millionths: u64) {
             prop_assert_eq!(Burn(millionths).to_string().parse(), Ok(Burn(millionths)));
+        }
+
+        /// As at school, in digits of 32 bits.
+        #[test]
+        fn a_wide_product_is_the_product_of_the_digits(a: u128, b: u128) {
+            let digits = |number: u128| (0..4).map(move |place| number >> (32 * place) & 0xFFFF_FFFF);
+            let mut sum = [0_u128; 9];
+            for (i, x) in digits(a).enumerate() {
+                for (j, y) in digits(b).enumerate() {
+                    sum[i + j] += (x * y) & 0xFFFF_FFFF;
+                    sum[i + j + 1] += (x * y) >> 32;
+                }
+            }
+            for place in 0..8 {
+                sum[place + 1] += sum[place] >> 32;
+                sum[place] &= 0xFFFF_FFFF;
+            }
+            let number = |half: &[u128]| half.iter().rev().fold(0, |all, digit| all << 32 | digit);
+
+            prop_assert_eq!(wide_product(a, b), (number(&sum[4..8]), number(&sum[..4])));
         }
 
         #[test]

@@ -126,6 +126,20 @@ mod tests {
     }
 
     #[test]
+    fn a_mean_is_rounded_down_on_both_sides_of_nothing() {
+        let name = |name: &str| name.parse::<Name>().unwrap();
+        let mean = Composite::new(name("all"), Combine::Weighted, ["a", "b"].map(name));
+        let of = |a: i64, b: i64| {
+            mean.remaining(|part| {
+                Some(Share::per_billion(if part.as_str() == "a" { a } else { b }))
+            })
+        };
+
+        assert_eq!(of(1, 2), Some(Share::per_billion(1)));
+        assert_eq!(of(-1, -2), Some(Share::per_billion(-2)));
+    }
+
+    #[test]
     fn a_part_that_is_not_known_leaves_nothing_known() {
         let name = || "a".parse::<Name>().unwrap();
         let composite = Composite::new(name(), Combine::Any, [name()]);

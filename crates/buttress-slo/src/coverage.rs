@@ -23,7 +23,8 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// `observed` of `length`; no more than all of it, and of a second at the least.
+    /// `observed` of `length`, in whole seconds: no more than all of it, and of a second at the
+    /// least and 136 years at the most.
     #[must_use]
     pub fn new(observed: Duration, length: Duration) -> Self {
         Self::of_seconds(observed.as_secs(), length.as_secs())
@@ -36,7 +37,7 @@ impl Coverage {
     }
 
     pub(crate) fn of_seconds(observed: u64, length: u64) -> Self {
-        let length = length.max(1);
+        let length = length.clamp(1, LONGEST);
         Self { observed: observed.min(length), length }
     }
 
@@ -65,6 +66,9 @@ impl Coverage {
         self.observed == self.length
     }
 }
+
+/// What 32 bits hold, so that no product with any counts overflows.
+const LONGEST: u64 = u32::MAX as u64;
 
 /// The times when nobody was counting: the process was down, or the machine asleep.
 ///
@@ -111,6 +115,19 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_window_is_so_long_that_a_budget_of_it_overflows() {
+        let ages = Coverage::full(Duration::MAX);
+        let most = crate::Counts { good: 1, bad: u64::MAX - 1 };
+
+        let budget = crate::Budget::new("0.0000001%".parse().unwrap(), most, ages);
+
+        assert!(ages.is_full());
+        assert!(budget.allowed() < u64::MAX);
+        assert!(budget.remaining() < crate::Share::ZERO, "one event more than allowed");
+        assert!(crate::Burn::observed(most, "99.9".parse().unwrap(), ages).is_some());
+    }
 
     #[test]
     fn gaps_are_not_observed() {

@@ -224,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_of_no_route_is_no_health_check_however_those_are_said() {
+        let good = Judgement::new(Verdict::Good, Reason::Status);
+        let all_but = Exclusions::default().health_checks(RouteSet::except(["/shop/*"]));
+
+        assert_eq!(all_but.apply(good, Some("/up")), Err(Exclusion::HealthCheck));
+        assert_eq!(all_but.apply(good, None), Ok(good));
+    }
+
+    #[test]
     fn health_checks_are_excluded_and_calls_of_no_route_are_not() {
         let good = Judgement::new(Verdict::Good, Reason::Status);
         let exclusions = Exclusions::default();

@@ -92,12 +92,14 @@ pub(crate) struct Current {
 /// ring some of its past has gone and as much of the present has come.
 ///
 /// Looks for the smallest `d` with `bad(past of d) + bad rate * d >= allowed share * (total(past
-/// of d) + rate * d)`. What was not observed is traffic like the present, without its errors.
+/// of d) + rate * d)`. What was not observed had the traffic of the rest of the window without its
+/// errors, as the budget takes it: it must not say spent where that says that something is left.
+/// `observed` tells how many of the seconds since a moment were.
 pub(crate) fn rolling(
     ring: &Ring,
     target: Target,
     length: u64,
-    since: i64,
+    observed: impl Fn(i64) -> u64,
     current: Current,
 ) -> Exhaustion {
     if current.counts.is_empty() || current.observed == 0 {
@@ -105,27 +107,34 @@ pub(crate) fn rolling(
     }
     let now = ring.now();
     let start = now.saturating_sub_unsigned(length);
-    let unseen = |edge: i64| seconds(edge, since.min(now));
+    let whole = ring.since(start).map_or(0, |window| u128::from(window.counts.total()));
+    let (present, seen) = (i128::from(current.observed), u128::from(observed(start).max(1)));
+    let unseen = |edge: i64| {
+        let seconds = seconds(edge, now).saturating_sub(observed(edge));
+        i128::from(saturate(whole * u128::from(seconds) / seen))
+    };
     // How much more than allowed would be bad once the window starts at `edge`.
     let excess = |edge: i64| -> Option<i128> {
         let past = ring.since(edge)?.counts;
         let ahead = i128::from(seconds(start, edge));
-        let observed = i128::from(current.observed);
-        let bad = i128::from(past.bad) * observed + i128::from(current.counts.bad) * ahead;
-        let like_now = i128::from(current.counts.total()) * (ahead + i128::from(unseen(edge)));
-        let total = i128::from(past.total()) * observed + like_now;
+        let bad = i128::from(past.bad) * present + i128::from(current.counts.bad) * ahead;
+        let total = (i128::from(past.total()) + unseen(edge)) * present
+            + i128::from(current.counts.total()) * ahead;
         Some(bad * 1_000_000_000 - total * i128::from(target.error_parts()))
     };
 
     let step = ring.tiers().last().map_or(1, Tier::step);
     let first = (start.div_euclid(step) + 1) * step;
     let steps = (0..).map(|number| first + number * step).take_while(|edge| *edge < now);
-    let mut before = (start, excess(start).unwrap_or(0));
-    if before.1 >= 0 && current.counts.bad > 0 {
+    let Some(spent) = excess(start) else { return Exhaustion::Unknown };
+    if spent >= 0 {
+        // Also while nothing fails: it is spent until enough of the past has gone.
         return Exhaustion::In(Duration::ZERO);
     }
+    let mut before = (start, spent);
     for edge in steps.chain([now]) {
-        let after = (edge, excess(edge).unwrap_or(0));
+        let Some(spent) = excess(edge) else { return Exhaustion::Unknown };
+        let after = (edge, spent);
         if after.1 >= 0 && before.1 < 0 {
             let way = i128::from(after.0 - before.0).checked_mul(-before.1);
             // Counts past 2^50 take the start of the hour.
@@ -141,6 +150,8 @@ pub(crate) fn rolling(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{Coverage, Share};
 
@@ -167,13 +178,19 @@ mod tests {
         Current { counts: Counts { good: 12 * (10_000 - bad), bad: 12 * bad }, observed: 3600 }
     }
 
+    /// The seconds observed by somebody who counts from `start` on.
+    fn since(ring: &Ring, start: i64) -> impl Fn(i64) -> u64 {
+        let now = ring.now();
+        move |edge| seconds(edge.max(start), now)
+    }
+
     fn both(history_bad: u64, bad: u64) -> (Exhaustion, Exhaustion) {
         let (ring, target) = (history(history_bad), "99.9".parse().unwrap());
         let counts = ring.window(MONTH).unwrap().counts;
         let full = Coverage::full(Duration::from_secs(MONTH));
         let budget = Budget::new(target, counts, full);
         let burn = Burn::of(hour(bad).counts, target);
-        (naive(&budget, burn), rolling(&ring, target, MONTH, 0, hour(bad)))
+        (naive(&budget, burn), rolling(&ring, target, MONTH, since(&ring, 0), hour(bad)))
     }
 
     #[test]
@@ -214,9 +231,9 @@ mod tests {
     #[test]
     fn without_traffic_nothing_is_known() {
         let none = Current { counts: Counts::default(), observed: 3600 };
-        let target = "99.9".parse().unwrap();
+        let (ring, target) = (history(5), "99.9".parse().unwrap());
 
-        assert_eq!(rolling(&history(5), target, MONTH, 0, none), Exhaustion::Unknown);
+        assert_eq!(rolling(&ring, target, MONTH, since(&ring, 0), none), Exhaustion::Unknown);
         let budget = Budget::new(target, Counts::default(), Coverage::of_seconds(1, 2));
         assert_eq!((naive(&budget, None), budget.remaining()), (Exhaustion::Unknown, Share::ONE));
     }
@@ -229,7 +246,8 @@ mod tests {
 
         for target in ["99.9999999", "0.0000001%", "50.1"] {
             let current = Current { counts: most, observed: 3600 };
-            let _ = rolling(&ring, target.parse().unwrap(), MONTH, 0, current);
+            let _ = rolling(&ring, target.parse().unwrap(), MONTH, since(&ring, 0), current);
+            let _ = rolling(&ring, target.parse().unwrap(), MONTH, since(&ring, 3599), current);
         }
     }
 
@@ -237,12 +255,13 @@ mod tests {
     fn a_young_process_takes_its_past_for_clean() {
         let mut ring = Ring::new(MONTH, 0, Counts::default());
         ring.advance(3600, hour(10_000).counts);
-        let since = |burn| rolling(&ring, "99.9".parse().unwrap(), MONTH, 0, hour(burn));
+        let target = "99.9".parse().unwrap();
 
-        assert_eq!(since(10_000), Exhaustion::In(Duration::ZERO), "3600 s of 2592 are spent");
+        let spent = rolling(&ring, target, MONTH, since(&ring, 0), hour(10_000));
+        assert_eq!(spent, Exhaustion::In(Duration::ZERO), "3600 s of 2592 are spent");
         let mut ring = Ring::new(MONTH, 0, Counts::default());
         ring.advance(3600, hour(20).counts);
-        let fresh = rolling(&ring, "99.9".parse().unwrap(), MONTH, 0, hour(20));
+        let fresh = rolling(&ring, target, MONTH, since(&ring, 0), hour(20));
         assert_eq!(fresh, Exhaustion::In(Duration::from_secs(15 * DAY - 3600)));
     }
 
@@ -250,5 +269,55 @@ mod tests {
     fn a_budget_that_is_renewed_before_lasts() {
         assert_eq!(before_renewal(days(3), Duration::from_secs(3 * DAY)), Exhaustion::Never);
         assert_eq!(before_renewal(days(2), Duration::from_secs(3 * DAY)), days(2));
+    }
+
+    proptest! {
+        #![proptest_config(crate::testing::fewer(64))]
+
+        /// Against a slow walk, hour by hour, over a week whose hours are all different.
+        #[test]
+        fn a_forecast_is_what_a_slow_simulation_says(
+            hours in prop::collection::vec((0..400_u64, 0..6_u64), 168),
+            burst in prop::option::of((0..167_usize, 0..300_u64)),
+        ) {
+            const WEEK: u64 = 7 * DAY;
+            let mut hours: Vec<_> =
+                hours.into_iter().map(|(good, bad)| Counts { good: 60 * good, bad: 10 * bad }).collect();
+            if let Some((place, bad)) = burst {
+                hours[place].bad += 60 * bad;
+            }
+            let mut ring = Ring::new(WEEK, 0, Counts::default());
+            let mut total = Counts::default();
+            for (hour, counts) in hours.iter().enumerate() {
+                // Sixty even minutes, so that nothing is left to the edge of a window.
+                for minute in 1..=60 {
+                    let part = Counts { good: counts.good / 60, bad: 0 };
+                    let bad = if minute == 60 { counts.bad } else { 0 };
+                    total = total.plus(Counts { bad, ..part });
+                    ring.advance(i64::try_from(hour * 60 + minute).unwrap() * 60, total);
+                }
+            }
+            let now = hours[167];
+            let current = Current { counts: now, observed: 3600 };
+
+            let told = rolling(&ring, "97".parse().unwrap(), WEEK, since(&ring, 0), current);
+
+            let spent_after = |gone: usize| {
+                let ahead = Counts { good: now.good * gone as u64, bad: now.bad * gone as u64 };
+                let window = hours[gone..].iter().copied().fold(ahead, Counts::plus);
+                100 * window.bad >= 3 * window.total()
+            };
+            let slow = (0..=168).find(|gone| spent_after(*gone));
+            match (told, slow) {
+                (Exhaustion::Unknown, _) => prop_assert!(now.is_empty()),
+                (Exhaustion::Never, slow) => prop_assert_eq!(slow, None),
+                (Exhaustion::In(wait), slow) => {
+                    // Told to the second, where the walk knows the hour.
+                    let hours = wait.as_secs().div_ceil(3600);
+                    let slow = slow.expect("it is spent at some time") as u64;
+                    prop_assert!(hours == slow || wait.as_secs() == slow * 3600, "{wait:?}, {slow} h");
+                }
+            }
+        }
     }
 }

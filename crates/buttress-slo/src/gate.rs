@@ -136,6 +136,8 @@ pub enum Reason {
     NoData {
         /// Of which objective.
         name: Name,
+        /// Whether the policy excepts this kind of change, which then needs none.
+        excepted: bool,
     },
     /// There is nothing to judge by at all.
     NoObjectives,
@@ -173,7 +175,7 @@ impl Reason {
     const fn refuses(&self, needs_data: bool) -> bool {
         match self {
             Self::Policy { .. } | Self::TooLittleLeft { .. } | Self::NoObjectives => true,
-            Self::NoData { .. } => needs_data,
+            Self::NoData { excepted, .. } => needs_data && !*excepted,
             _ => false,
         }
     }
@@ -183,7 +185,7 @@ impl Reason {
 ///
 /// It may, if every policy admits it on its level or excepts it, and as much is left of every
 /// budget as was asked for. Exceptions go before what was asked for: a fix of a hole waits for
-/// no budget. Nothing to judge by is no permission.
+/// no budget, nor for data. Nothing to judge by is no permission.
 #[must_use]
 pub fn decide<'a>(standings: impl IntoIterator<Item = &'a Standing>, ask: &Ask) -> Decision {
     let mut reasons = Vec::new();
@@ -221,7 +223,7 @@ fn judge(standing: &Standing, ask: &Ask, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::TooLittleLeft { name: name(), remaining, at_least });
     }
     if !standing.has_data {
-        reasons.push(Reason::NoData { name: name() });
+        reasons.push(Reason::NoData { name: name(), excepted });
     } else if standing.coverage < Ratio::ONE {
         reasons.push(Reason::PartlyObserved { name: name(), coverage: standing.coverage });
     }
@@ -235,10 +237,10 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { allowed, change, .. } = self;
         let (answer, may) = if *allowed { ("allowed", "may") } else { ("refused", "may not") };
-        let article = if *change == Change::Urgent { "an urgent fix" } else { "" };
-        match article {
-            "" => write!(f, "{answer}: a {change} {may} be released now")?,
-            article => write!(f, "{answer}: {article} {may} be released now")?,
+        match change {
+            Change::Urgent => write!(f, "{answer}: an urgent fix {may} be released now")?,
+            Change::Security => write!(f, "{answer}: a security fix {may} be released now")?,
+            change => write!(f, "{answer}: a {change} {may} be released now")?,
         }
         self.reasons.iter().try_for_each(|reason| write!(f, "\n- {reason}"))
     }
@@ -259,7 +261,7 @@ impl fmt::Display for Reason {
                     "{name}: {remaining} of the error budget is left, and {at_least} was asked for"
                 )
             }
-            Self::NoData { name } => write!(f, "{name}: there is no data to judge by"),
+            Self::NoData { name, .. } => write!(f, "{name}: there is no data to judge by"),
             Self::NoObjectives => f.write_str("there is no objective to judge by"),
             Self::Excepted { name, level } => {
                 write!(f, "{name}: the policy says {level}, and excepts this")
@@ -269,7 +271,9 @@ impl fmt::Display for Reason {
                 write!(f, "{name}: the policy says {level}: in small steps, and watched")
             }
             Self::PartlyObserved { name, coverage } => {
-                let percent = Share::per_billion(i64::from(coverage.parts_per_billion()));
+                // Rounded down: what is not all of it is not called 100 %.
+                let parts = coverage.parts_per_billion() / 10_000 * 10_000;
+                let percent = Share::per_billion(i64::from(parts));
                 write!(f, "{name}: only {percent} of the period was observed")
             }
             Self::OneInstance => f.write_str("this speaks for one instance, not for the fleet"),
@@ -340,6 +344,32 @@ mod tests {
         assert_eq!((decision.allowed, decision.reasons), (false, vec![Reason::NoObjectives]));
         assert!(decide([&silent], &ask).allowed, "a new service may ship");
         assert!(!decide([&silent], &ask.needs_data()).allowed);
+    }
+
+    #[test]
+    fn an_exception_waits_for_no_data_either() {
+        let silent = Standing { has_data: false, ..standing(Release::Freely, 100) };
+        let ask = |change| Ask::new(change, Scope::Fleet).needs_data();
+
+        for change in [Change::Security, Change::Urgent, Change::Rollback] {
+            let decision = decide([&silent], &ask(change));
+            assert!(decision.allowed, "{decision}");
+            assert!(decision.to_string().contains("there is no data"), "{decision}");
+        }
+        assert!(!decide([&silent], &ask(Change::Fix)).allowed);
+    }
+
+    #[test]
+    fn what_was_observed_but_for_seconds_is_not_called_all_of_it() {
+        let observed = |parts| Reason::PartlyObserved {
+            name: "up".parse().unwrap(),
+            coverage: Ratio::per_billion(parts).unwrap(),
+        };
+
+        // A restart of ten seconds in thirty days.
+        let said = observed(999_996_142).to_string();
+        assert_eq!(said, "up: only 99.999% of the period was observed");
+        assert_eq!(observed(30_000_000).to_string(), "up: only 3% of the period was observed");
     }
 
     #[test]

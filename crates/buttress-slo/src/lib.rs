@@ -62,8 +62,9 @@
 //! neither NaN nor 100 %.
 //!
 //! What is counted is exact. Where a window begins is off by less than a second for the tick, and
-//! the slot of the ring that it begins in is counted in part: at the most 1.62 % of the window,
-//! and both bounds are told; see [`WindowCounts`].
+//! the slot of the ring that it begins in is counted in part: at the most 1.62 % of any window of
+//! the four pairs of 30 days, and 8 % of any other from a minute on, such as the short ones of a
+//! week. Both bounds are told; see [`WindowCounts`].
 //!
 //! # After a start
 //!

@@ -36,6 +36,20 @@ pub enum Lint {
         /// How fast it would have to.
         factor: Burn,
     },
+    /// One of its windows is shorter than a second, and holds nothing.
+    EmptyWindow {
+        /// Which rule.
+        rule: Box<str>,
+    },
+    /// It waits for more events than its window has.
+    TooFewForMinimum {
+        /// Which rule.
+        rule: Box<str>,
+        /// How many events it waits for.
+        minimum: u64,
+        /// How many its long window has.
+        events: u64,
+    },
     /// It fires although the budget lasts.
     FiresWithinBudget {
         /// Which rule.
@@ -73,9 +87,14 @@ pub enum Lint {
 pub fn lint(objective: &Objective, expected_events: Option<u64>) -> Vec<Lint> {
     let mut found = Vec::new();
     for rule in objective.alerts().rules() {
+        if rule.windows().any(|window| window.as_secs() == 0) {
+            found.push(Lint::EmptyWindow { rule: rule.name().into() });
+            continue;
+        }
         found.extend(unreachable(objective, rule));
-        found.extend(within_budget(rule));
+        found.extend(within_budget(objective, rule));
         found.extend(too_long(objective, rule));
+        found.extend(expected_events.and_then(|events| too_few(objective, rule, events)));
         found.extend(expected_events.and_then(|events| one_failure(objective, rule, events)));
     }
     found.extend(expected_events.and_then(|events| few_events(objective, events)));
@@ -104,14 +123,10 @@ fn unreachable(objective: &Objective, rule: &Rule) -> Option<Lint> {
     (!reached).then(|| Lint::NeverFires { rule: rule.name().into(), most, factor })
 }
 
-fn within_budget(rule: &Rule) -> Option<Lint> {
-    match rule.condition() {
-        // 28 days scaled: 0.933333 is 10 % of the budget in three days, as sloth has it.
-        Condition::Burn { factor, .. } if factor < Burn::millionths(900_000) => {
-            Some(Lint::FiresWithinBudget { rule: rule.name().into(), factor })
-        }
-        _ => None,
-    }
+fn within_budget(objective: &Objective, rule: &Rule) -> Option<Lint> {
+    // 28 days scaled: 0.933333 is 10 % of the budget in three days, as sloth has it.
+    let factor = factor(objective, rule).filter(|factor| *factor < Burn::millionths(900_000))?;
+    Some(Lint::FiresWithinBudget { rule: rule.name().into(), factor })
 }
 
 fn too_long(objective: &Objective, rule: &Rule) -> Option<Lint> {
@@ -120,11 +135,24 @@ fn too_long(objective: &Objective, rule: &Rule) -> Option<Lint> {
     (window > objective.window().nominal()).then_some(Lint::LongerThanPeriod { rule, window })
 }
 
-fn one_failure(objective: &Objective, rule: &Rule, expected: u64) -> Option<Lint> {
-    let factor = u128::from(factor(objective, rule)?.as_millionths());
+/// How many of the events of a period its long window has, if they come evenly.
+fn in_long_window(objective: &Objective, rule: &Rule, expected: u64) -> Option<u64> {
     let long = u128::from(rule.windows().next()?.as_secs());
     let period = u128::from(objective.window().nominal().as_secs().max(1));
-    let events = saturate(u128::from(expected) * long / period);
+    Some(saturate(u128::from(expected) * long / period))
+}
+
+fn too_few(objective: &Objective, rule: &Rule, expected: u64) -> Option<Lint> {
+    let events = in_long_window(objective, rule, expected)?;
+    // One bad event is waited for by every rule; that there may be none for hours is no mistake.
+    let minimum = rule.fewest_events().max(rule.fewest_bad()).max(1);
+    let rule = rule.name().into();
+    (minimum > events.max(1)).then_some(Lint::TooFewForMinimum { rule, minimum, events })
+}
+
+fn one_failure(objective: &Objective, rule: &Rule, expected: u64) -> Option<Lint> {
+    let factor = u128::from(factor(objective, rule)?.as_millionths());
+    let events = in_long_window(objective, rule, expected)?;
     let allowed = u128::from(events.max(1)) * u128::from(objective.target().error_parts());
     let fires = 1_000_000_000_000_000 > allowed.saturating_mul(factor);
     let waits = rule.fewest_bad() > 1 || rule.fewest_events() > events;
@@ -147,6 +175,15 @@ impl fmt::Display for Lint {
                 f,
                 "{rule} can never fire: all events bad is a burn of {most}, and it waits for \
                  more than {factor}"
+            ),
+            Self::EmptyWindow { rule } => write!(
+                f,
+                "{rule} can never fire: its window is shorter than a second; give it minutes"
+            ),
+            Self::TooFewForMinimum { rule, minimum, events } => write!(
+                f,
+                "{rule} will hardly ever fire: it waits for {minimum} events, and its window has \
+                 about {events}; let it wait for fewer, or look at a longer window"
             ),
             Self::FiresWithinBudget { rule, factor } => {
                 write!(f, "{rule} fires although the budget lasts: its factor {factor} is below 1")
@@ -179,6 +216,10 @@ mod tests {
 
     fn objective(target: &str) -> Objective {
         Objective::new("it".parse().unwrap(), Sli::Availability, target.parse().unwrap())
+    }
+
+    fn below() -> Rule {
+        Rule::below_target("below", Severity::Page, Duration::from_secs(3_600))
     }
 
     fn never(target: &str) -> Vec<String> {
@@ -218,6 +259,64 @@ mod tests {
         let plan = AlertPlan::for_window(&Window::THIRTY_DAYS).each(|rule| rule.min_bad(3));
         let patient = lint(&objective("99.9").alerting(plan), Some(7_200));
         assert!(matches!(patient[..], [Lint::OneFailureSpends { .. }]), "{patient:?}");
+    }
+
+    #[test]
+    fn a_minimum_of_all_that_is_expected_can_still_be_met() {
+        let plan = |events| AlertPlan::none().with(below().min_events(events));
+        let found = |events| lint(&objective("99.9").alerting(plan(events)), Some(7_200));
+
+        // Ten an hour are expected.
+        assert!(found(10).iter().any(|lint| matches!(lint, Lint::OneFailureFires { .. })));
+        assert!(!found(11).iter().any(|lint| matches!(lint, Lint::OneFailureFires { .. })));
+    }
+
+    #[test]
+    fn a_rule_whose_window_holds_nothing_is_found() {
+        let share = buttress_core::Ratio::percent(2);
+        let plan = AlertPlan::none()
+            .with(Rule::burn("burn", Severity::Page, Burn::ONE, Duration::ZERO))
+            .with(Rule::spent("spent", Severity::Page, share, Duration::from_millis(999)))
+            .with(Rule::burn("fine", Severity::Page, Burn::ONE, Duration::from_secs(300)));
+
+        let found = lint(&objective("99.9").alerting(plan), Some(1_000_000_000));
+
+        let words: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(words.len(), 2, "{words:?}");
+        assert!(words[0].starts_with("burn can never fire: its window is shorter than a second"));
+        assert!(words[1].starts_with("spent can never fire: its window"), "{words:?}");
+    }
+
+    #[test]
+    fn a_minimum_that_no_window_reaches_is_found() {
+        let plan = |rule: Rule| AlertPlan::none().with(rule);
+        let found = |rule| {
+            let found = lint(&objective("99.9").alerting(plan(rule)), Some(7_200));
+            found.iter().any(|lint| matches!(lint, Lint::TooFewForMinimum { .. }))
+        };
+
+        // Ten an hour.
+        assert!(!found(below().min_events(10)) && found(below().min_events(11)));
+        assert!(!found(below().min_bad(10)) && found(below().min_bad(11)));
+        let unknown = lint(&objective("99.9").alerting(plan(below().min_bad(11))), None);
+        assert_eq!(unknown, []);
+    }
+
+    #[test]
+    fn a_share_that_is_spent_within_budget_is_found() {
+        let plan = AlertPlan::by_budget_spent();
+        let of = |window: Window| {
+            let objective = objective("99.9").over(window).alerting(plan.clone());
+            let found = lint(&objective, None).into_iter().filter_map(|lint| match lint {
+                Lint::FiresWithinBudget { rule, factor } => Some(format!("{rule} {factor}")),
+                _ => None,
+            });
+            found.collect::<Vec<_>>()
+        };
+
+        // A tenth of a week's budget in three of its days is no reason to worry.
+        assert_eq!(of(Window::SEVEN_DAYS), ["ticket-fast 0.7", "ticket-slow 0.233333"]);
+        assert_eq!(of(Window::THIRTY_DAYS), [""; 0]);
     }
 
     #[test]

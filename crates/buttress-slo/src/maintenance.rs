@@ -274,6 +274,20 @@ mod tests {
     }
 
     #[test]
+    fn plans_that_overlap_are_one_and_plans_that_are_dropped_are_over() {
+        let planned = |from, until| Maintenance(Kind::Planned(Period { start: from, end: until }));
+        let mut calendar = Calendar::default();
+        calendar.plan(vec![planned(100, 200), planned(150, 300), planned(300, 310)]);
+
+        let on: Vec<_> = (0..400).filter(|wall| calendar.is_on(*wall)).collect();
+        assert_eq!(on, (100..310).collect::<Vec<_>>(), "without a break");
+        assert!(calendar.is_on(120), "also when the clock is set back");
+
+        calendar.plan(vec![planned(500, 600)]);
+        assert!(!calendar.is_on(121));
+    }
+
+    #[test]
     fn nonsense_is_told_what_to_write() {
         for text in ["", "2:30", "24:00", "02:60", "02-30", "+2:30", "noon"] {
             let error = text.parse::<TimeOfDay>().unwrap_err().to_string();

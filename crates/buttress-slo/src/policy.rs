@@ -249,11 +249,12 @@ impl Policy {
         self
     }
 
-    /// How much more than an edge has to be left to go up, and how long a level holds at the
-    /// least before it does: 2 % and an hour by default.
+    /// How much more than an edge has to be left to go up, all of the budget at the most, and how
+    /// long a level holds at the least before it does: 2 % and an hour by default. Less than
+    /// nothing is nothing.
     #[must_use]
     pub const fn rising_slowly(mut self, more: Share, dwell: Duration) -> Self {
-        self.hysteresis = more;
+        self.hysteresis = if more.parts_per_billion() > 0 { more } else { Share::ZERO };
         self.dwell = dwell;
         self
     }
@@ -358,7 +359,9 @@ impl Position {
         let before = self.place;
         let best = if paged { policy.place_paged() } else { 0 };
         let fallen = policy.place_at(remaining).max(best);
-        let risen = policy.place_at(remaining.minus(policy.hysteresis)).max(best);
+        // Where nothing is spent there is no edge to flap on, and no more that could be left.
+        let more = if remaining < Share::ONE { policy.hysteresis } else { Share::ZERO };
+        let risen = policy.place_at(remaining.minus(more)).max(best);
         let waited = seconds(self.since, now) >= policy.dwell.as_secs();
         if fallen > before {
             self.place = fallen;

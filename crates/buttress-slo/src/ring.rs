@@ -13,7 +13,8 @@
 //! | 5 min | 292 | 24 h 20 min | 6 h, 1 d | 1.39 % |
 //! | 1 h | 722 | 30 d 2 h | 3 d, 30 d | 1.39 % |
 //!
-//! That is 21,408 bytes for 30 days. The start of a window seldom falls on a slot; the slot it
+//! A window of another length is read from the finest ring that covers it: one of 70 s is off by
+//! less than 5.8 %, one of 366 s by less than 8 %. That is 21,408 bytes for 30 days. The start of a window seldom falls on a slot; the slot it
 //! falls into is counted in part, as if its events had come evenly. The truth lies between the
 //! counts without that slot and those with all of it, and both are told.
 
@@ -232,7 +233,8 @@ impl Tier {
         ))
     }
 
-    fn oldest(&self) -> Option<(i64, Counts)> {
+    /// The oldest step that is kept, and the count at it.
+    pub(crate) fn oldest(&self) -> Option<(i64, Counts)> {
         let number = self.head - i64::try_from(self.slots.len()).ok()? + 1;
         Some((number * self.step, self.at(number)?))
     }

@@ -102,7 +102,7 @@ impl TimeSlices {
     }
 
     /// What a slice without events counts as; by default it is excluded. Bad suits probes, which
-    /// always come.
+    /// always come. A slice of which only the end was seen, after a start, is excluded anyway.
     #[must_use]
     pub const fn empty(mut self, verdict: Verdict) -> Self {
         self.empty = verdict;
@@ -138,13 +138,16 @@ pub(crate) struct Slicer {
     before: Counts,
     /// Whether maintenance was on at some time of it.
     excused: bool,
+    /// Whether somebody counted only from some time of it on: a start, or the end of a gap.
+    partial: bool,
     slices: Counts,
 }
 
 impl Slicer {
     pub(crate) fn new(method: Method, now: i64) -> Self {
-        let open = now.div_euclid(seconds(method));
-        Self { method, open, before: Counts::default(), excused: false, slices: Counts::default() }
+        let (open, partial) = slice_of(method, now);
+        let (before, slices) = (Counts::default(), Counts::default());
+        Self { method, open, before, excused: false, partial, slices }
     }
 
     /// The cumulative counts as of `now`, in units of the method.
@@ -156,14 +159,16 @@ impl Slicer {
         if current > self.open {
             let missed = current.abs_diff(self.open) - 1;
             let closed = events.since(self.before);
-            // What maintenance emptied is not held against anybody.
-            if !(self.excused && closed.is_empty()) {
+            // What maintenance emptied is not held against anybody, nor is an end of a slice in
+            // which nothing had the time to come.
+            if !((self.excused || self.partial) && closed.is_empty()) {
                 self.count(closed, missed > 0, 1);
             }
             if !(self.excused || maintenance) {
                 self.count(Counts::default(), true, missed);
             }
-            (self.open, self.before, self.excused) = (current, events, false);
+            (self.open, self.before) = (current, events);
+            (self.excused, self.partial) = (false, false);
         }
         self.excused |= maintenance;
         self.slices
@@ -176,12 +181,14 @@ impl Slicer {
             return;
         }
         let length = seconds(self.method);
-        let last = until.div_euclid(length);
+        let (last, partial) = slice_of(self.method, until);
         for slice in self.open.max(from.div_euclid(length))..last {
             self.count(Counts::default(), true, 1);
             told((slice + 1) * length, self.slices);
         }
-        self.open = last.max(self.open);
+        if last > self.open {
+            (self.open, self.partial) = (last, partial);
+        }
     }
 
     fn count(&mut self, events: Counts, missed: bool, times: u64) {
@@ -202,6 +209,12 @@ impl Slicer {
         let times = |count: u64| count.saturating_mul(times);
         self.slices = self.slices.plus(Counts { good: times(one.good), bad: times(one.bad) });
     }
+}
+
+/// The number of the slice that `time` falls into, and whether some of it has passed.
+fn slice_of(method: Method, time: i64) -> (i64, bool) {
+    let length = seconds(method);
+    (time.div_euclid(length), time.rem_euclid(length) != 0)
 }
 
 fn seconds(method: Method) -> i64 {
@@ -301,6 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_of_which_only_the_end_was_seen_is_not_called_empty() {
+        // Probes that come every ten seconds had no time to come in the last second of a minute.
+        let method = Method::TimeSlices(MINUTE.empty(Verdict::Bad).missed(Verdict::Bad));
+        let mut slicer = Slicer::new(method, 59);
+
+        assert_eq!(slicer.advance(60, Counts::default(), false), Counts::default());
+        assert_eq!(slicer.advance(120, Counts::default(), false), Counts { good: 0, bad: 1 });
+
+        // So it is after a gap: two were missed, and of a third one the end was seen.
+        slicer.miss(120, 299, |_, _| {});
+        assert_eq!(slicer.advance(300, Counts::default(), false), Counts { good: 0, bad: 3 });
+        let events = Counts { good: 1, bad: 0 };
+        slicer.miss(300, 399, |_, _| {});
+        let judged = slicer.advance(420, events, false);
+        assert_eq!(judged, Counts { good: 1, bad: 4 }, "what did come in it is judged");
+    }
+
+    #[test]
     fn what_maintenance_emptied_is_no_slice() {
         let rule = MINUTE.empty(Verdict::Bad).missed(Verdict::Bad);
         let mut slicer = Slicer::new(Method::TimeSlices(rule), 0);
@@ -310,6 +341,27 @@ mod tests {
         }
 
         assert_eq!(slicer.slices, Counts { good: 0, bad: 2 }, "the first and the last");
+    }
+
+    #[test]
+    fn what_maintenance_let_nobody_tick_is_no_slice() {
+        let rule = MINUTE.empty(Verdict::Bad).missed(Verdict::Bad);
+        let mut slicer = Slicer::new(Method::TimeSlices(rule), 0);
+
+        // It began in the first minute, and was over when somebody ticked again in the sixth.
+        slicer.advance(30, Counts::default(), true);
+        slicer.advance(330, Counts::default(), false);
+
+        assert_eq!(slicer.slices, Counts::default());
+    }
+
+    #[test]
+    fn a_ratio_of_a_slice_is_rounded_against_it() {
+        let method = Method::RatioTimeSlices(SliceLength::Minute);
+
+        let third = sliced(method, 60, [Counts { good: 2, bad: 1 }]);
+
+        assert_eq!(third, Counts { good: 666_666_666, bad: 333_333_334 });
     }
 
     #[test]

@@ -1,8 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    AlertState, AlertStatus, Budget, Burn, Counts, Coverage, Forecast, Happening, Moment, Numbers,
-    Objective, Period, Recorder, Rule, Severity, Share, Signal, WindowBurn, WindowCounts,
+    AlertState, AlertStatus, Budget, Burn, Counts, Coverage, Exhaustion, Forecast, Happening,
+    Moment, Numbers, Objective, Period, Recorder, Rule, Severity, Share, Signal, WindowBurn,
+    WindowCounts,
     alert::{Alert, View},
     coverage::Gaps,
     forecast::{self, Current},
@@ -102,16 +103,25 @@ impl Track {
 
     /// Begins a new period of the calendar. The wall clock may have been set back, too.
     fn renew(&mut self, now: Moment, happened: &mut Vec<Happening>) {
-        let Some((period, _)) = self.period else { return };
-        if period.contains(now.wall) {
+        let Some((before, _)) = self.period.filter(|(period, _)| !period.contains(now.wall)) else {
             return;
-        }
-        let period = self.objective.window().period_at(now.wall);
-        let ago = seconds(period.start, now.wall);
-        let spent = self.ring.window(ago).map_or(self.ring.total(), |window| window.counts);
-        self.period = Some((period, self.ring.total().since(spent)));
+        };
+        self.period = self.calendar_period(now);
+        let Some((period, _)) = self.period.filter(|(period, _)| *period != before) else {
+            // Clocks that are put back past midnight are in a period that has ended already.
+            return;
+        };
         let objective = self.objective.name().clone();
         happened.push(Happening::NewPeriod { objective, period });
+    }
+
+    /// The calendar's period, with the counts at its start as far back as the ring knows them.
+    pub(crate) fn calendar_period(&self, now: Moment) -> Option<(Period, Counts)> {
+        let window = self.objective.window();
+        let period = window.is_calendar().then(|| window.period_at(now.wall))?;
+        let ago = seconds(period.start, now.wall);
+        let spent = self.ring.window(ago).map_or(self.ring.total(), |window| window.counts);
+        Some((period, self.ring.total().since(spent)))
     }
 
     fn look(&mut self, now: Moment, gaps: &Gaps, happened: &mut Vec<Happening>) {
@@ -275,6 +285,11 @@ impl Track {
     }
 
     fn forecast(&self, view: &View<'_>, now: Moment) -> Forecast {
+        if view.budget.remaining() <= Share::ZERO {
+            // Whether there is traffic or not.
+            let spent = Exhaustion::In(Duration::ZERO);
+            return Forecast { naive: spent, rolling: spent };
+        }
         let length = self.objective.window().nominal();
         let recent = RECENT.min(length);
         let (counts, coverage) = view.window(recent);
@@ -285,7 +300,8 @@ impl Track {
             forecast::before_renewal(naive, left)
         } else {
             let current = Current { counts, observed: coverage.observed_seconds() };
-            forecast::rolling(&self.ring, target, length.as_secs(), self.since, current)
+            let observed = |since| view.gaps.observed(self.since, since, now.steady);
+            forecast::rolling(&self.ring, target, length.as_secs(), observed, current)
         };
         Forecast { naive, rolling }
     }

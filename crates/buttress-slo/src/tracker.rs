@@ -21,7 +21,7 @@ use crate::{
 pub struct Tracker {
     pub(crate) service: Name,
     pub(crate) tracks: Vec<Track>,
-    composites: Vec<(Composite, Option<Position>)>,
+    pub(crate) composites: Vec<(Composite, Option<Position>)>,
     pub(crate) anchor: Anchor,
     pub(crate) gaps: Gaps,
     calendar: Calendar,
@@ -74,11 +74,15 @@ impl Tracker {
     ///
     /// # Errors
     ///
-    /// If there is an objective of the same name, or none of the name of a part.
+    /// If there is an objective of the same name, or none of the name of a part, or no part that
+    /// weighs anything.
     pub fn compose(&mut self, composite: Composite) -> Result<(), TrackerError> {
         self.check(composite.name())?;
         if let Some(part) = composite.parts().find(|part| self.track(part.as_str()).is_none()) {
             return Err(TrackerError::Unknown(part.clone()));
+        }
+        if composite.remaining(|_| Some(Share::ONE)).is_none() {
+            return Err(TrackerError::Weightless(composite.name().clone()));
         }
         self.composites.push((composite, None));
         Ok(())
@@ -332,6 +336,8 @@ pub enum TrackerError {
     Duplicate(Name),
     /// There is no objective of that name.
     Unknown(Name),
+    /// The composite of that name has no part that weighs anything.
+    Weightless(Name),
 }
 
 impl fmt::Display for TrackerError {
@@ -341,6 +347,12 @@ impl fmt::Display for TrackerError {
                 write!(f, "there are two objectives named {name}; name one of them otherwise")
             }
             Self::Unknown(name) => write!(f, "there is no objective named {name}"),
+            Self::Weightless(name) => {
+                write!(
+                    f,
+                    "nothing could ever be left of {name}: give it a part that weighs something"
+                )
+            }
         }
     }
 }

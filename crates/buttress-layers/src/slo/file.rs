@@ -42,7 +42,8 @@ pub struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    /// A file of its own for this process, in a folder that is there.
+    /// A file of its own for this process, in a folder that is there. A link to a file stays one,
+    /// and what it points to is written.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), every: EVERY }
@@ -66,10 +67,16 @@ impl SnapshotFile {
 
     /// What is there; `None` if nothing is. No more is read than any snapshot has.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, SnapshotError> {
-        let file = match File::open(&self.path) {
+        match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(|error| self.cannot("open", error))?,
-        };
+            // A pipe would be waited for, and a device has no end.
+            Ok(found) if !found.is_file() => {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no file");
+                return Err(self.cannot("read", error));
+            }
+            _ => {}
+        }
+        let file = File::open(&self.path).map_err(|error| self.cannot("open", error))?;
         let mut bytes = Vec::new();
         let read = file.take(LARGEST).read_to_end(&mut bytes);
         read.map_err(|error| self.cannot("read", error))?;
@@ -78,14 +85,15 @@ impl SnapshotFile {
 
     /// Replaces what is there, as one step: whoever is killed meanwhile leaves the old or the new.
     pub(super) fn write(&self, bytes: &[u8], writer: InstanceId) -> Result<(), SnapshotError> {
+        let place = self.place();
         // By a name of its own, or two processes could write into one file.
-        let beside = self.beside(&format!("{UNFINISHED}{writer}"));
+        let beside = beside(&place, &format!("{UNFINISHED}{writer}"));
         let written = File::create(&beside).and_then(|mut file| {
             file.write_all(bytes)?;
             // Before the rename, or after a power cut the name may stand for an empty file.
             file.sync_all()
         });
-        let moved = written.and_then(|()| fs::rename(&beside, &self.path));
+        let moved = written.and_then(|()| fs::rename(&beside, &place));
         if let Err(error) = moved {
             // It may not be there; either way the first error is the one to tell.
             let _ = fs::remove_file(&beside);
@@ -93,7 +101,7 @@ impl SnapshotFile {
         }
         // The rename itself. Windows knows no such thing for a folder.
         if cfg!(unix) {
-            let synced = File::open(self.folder()).and_then(|folder| folder.sync_all());
+            let synced = File::open(folder(&place)).and_then(|folder| folder.sync_all());
             synced.map_err(|error| self.cannot("sync the folder of", error))?;
         }
         Ok(())
@@ -101,43 +109,63 @@ impl SnapshotFile {
 
     /// Moves what is there out of the way, to where it can be looked at. Says where that is.
     pub(super) fn set_aside(&self) -> Result<PathBuf, SnapshotError> {
+        let place = self.place();
         // The first ones are kept, since they tell how it began, and of the rest the newest.
-        let mut names = (1..=MOST_ASIDE).map(|number| self.beside(&format!(".damaged-{number}")));
+        let mut names =
+            (1..=MOST_ASIDE).map(|number| beside(&place, &format!(".damaged-{number}")));
         let free = names.clone().find(|name| !fs::exists(name).unwrap_or(true));
         let aside = free.or_else(|| names.next_back()).expect("there are names");
-        fs::rename(&self.path, &aside).map_err(|error| self.cannot("set aside", error))?;
+        fs::rename(&place, &aside).map_err(|error| self.cannot("set aside", error))?;
         Ok(aside)
     }
 
     /// Removes what processes left that were killed while they wrote.
     pub(super) fn clear_unfinished(&self) {
-        let Some(name) = self.path.file_name().and_then(|name| name.to_str()) else { return };
-        let unfinished = format!("{name}{UNFINISHED}");
+        let place = self.place();
+        let Some(name) = place.file_name().and_then(|name| name.to_str()) else { return };
+        let begun = format!("{name}{UNFINISHED}");
+        // By the id of its writer, or it may be a file of somebody else with a name alike.
+        let is_id = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         // Should a neighbour be writing at this very moment, it tells that it could not.
-        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&unfinished)) {
+        for entry in fs::read_dir(folder(&place)).into_iter().flatten().flatten() {
+            let unfinished = entry.file_name();
+            let id = unfinished.to_str().and_then(|name| name.strip_prefix(&begun));
+            if id.is_some_and(is_id) {
                 // What cannot be removed is a few kilobytes of litter.
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
-    fn folder(&self) -> &Path {
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
+    /// Where it lies. A rename in the place of a link would leave what that points to as it was,
+    /// and write to another volume from then on.
+    fn place(&self) -> PathBuf {
+        if !self.path.is_symlink() {
+            return self.path.clone();
         }
-    }
-
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name: OsString = self.path.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
+        let there = fs::canonicalize(&self.path);
+        // Nothing may be there yet.
+        there
+            .or_else(|_| fs::read_link(&self.path).map(|to| folder(&self.path).join(to)))
+            .unwrap_or_else(|_| self.path.clone())
     }
 
     fn cannot(&self, doing: &'static str, error: io::Error) -> SnapshotError {
         SnapshotError::Io { doing, path: self.path.clone(), error }
     }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// What a process that is killed may lose: a fifth of the shortest window, and less than the edge
@@ -170,6 +198,13 @@ pub enum SnapshotError {
     },
     /// Another process saves to the same file.
     Shared(SharedPlace),
+    /// A process of a newer build does.
+    Newer {
+        /// To which file.
+        path: PathBuf,
+        /// In which version of the format.
+        version: u16,
+    },
 }
 
 impl fmt::Display for SnapshotError {
@@ -180,6 +215,12 @@ impl fmt::Display for SnapshotError {
                 write!(f, "cannot {doing} the snapshot {}: {error}", path.display())
             }
             Self::Shared(shared) => shared.fmt(f),
+            Self::Newer { path, version } => write!(
+                f,
+                "another process, of a newer build, saves to {} too, in format {version}; give \
+                 each a file of its own",
+                path.display()
+            ),
         }
     }
 }
@@ -187,7 +228,7 @@ impl fmt::Display for SnapshotError {
 impl Error for SnapshotError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NoFile => None,
+            Self::NoFile | Self::Newer { .. } => None,
             Self::Io { error, .. } => Some(error),
             Self::Shared(shared) => Some(shared),
         }

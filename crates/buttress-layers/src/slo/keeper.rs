@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_slo::{InstanceId, Restored, Snapshot, Tenancy, Tracker};
+use buttress_slo::{DecodeError, InstanceId, Restored, Snapshot, Tenancy, Tracker};
 
 use super::{SnapshotError, SnapshotFile};
 
@@ -96,7 +96,7 @@ impl Keeper {
         let mut tenancy = Tenancy::new(self.instance);
         let start = match file.read()? {
             None => Start::Fresh,
-            Some(bytes) => match restore(&bytes, tracker) {
+            Some(bytes) => match restore(&bytes, self.instance, tracker) {
                 Ok((snapshot, restored)) => {
                     tenancy = tenancy.after(&snapshot);
                     Start::Restored(restored)
@@ -134,6 +134,11 @@ impl Place {
         if let Some(bytes) = self.file.read()? {
             match Snapshot::decode(&bytes) {
                 Ok(found) => self.tenancy.check(&found).map_err(SnapshotError::Shared)?,
+                // A neighbour in the middle of a release: what it keeps is of more worth.
+                Err(DecodeError::Newer { version }) => {
+                    let path = self.file.path().into();
+                    return Err(SnapshotError::Newer { path, version });
+                }
                 // Somebody put something else there. It may be worth a look.
                 Err(_) => drop(self.file.set_aside()?),
             }
@@ -144,8 +149,16 @@ impl Place {
     }
 }
 
-fn restore(bytes: &[u8], tracker: &Mutex<Tracker>) -> Result<(Snapshot, Restored), String> {
+fn restore(
+    bytes: &[u8],
+    own: InstanceId,
+    tracker: &Mutex<Tracker>,
+) -> Result<(Snapshot, Restored), String> {
     let snapshot = Snapshot::decode(bytes).map_err(|error| error.to_string())?;
+    if snapshot.instance() == own {
+        // Its own, from before: what it knows would be counted twice.
+        return Ok((snapshot, Restored { gap: Duration::ZERO, notes: Vec::new() }));
+    }
     let restored = lock(tracker).restore(&snapshot).map_err(|error| error.to_string())?;
     Ok((snapshot, restored))
 }

@@ -57,8 +57,8 @@
 //! it every minute; call [`SloTracker::save`] at shutdown. Who is killed loses what was counted
 //! since the last save, and never the rest. A file that is damaged, of a newer version or somebody
 //! else's is set aside beside its place and counting begins anew; [`Start`] says so, and so does
-//! an event. Two processes with one path are told apart: the one that was there first stops
-//! saving, and says why.
+//! an event. Two processes with one path are told apart, also where one is of a newer build: the
+//! one that was there first stops saving, and says why.
 //!
 //! # Who is told
 //!

@@ -172,6 +172,85 @@ async fn what_happens_is_told_once_to_observers_and_listeners() {
     assert!(signal.is_paging() && signal.sheds());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_one_who_is_told_keeps_nobody_else_from_it_nor_the_ticks() {
+    struct Panics;
+    impl Observe for Panics {
+        fn observe(&self, _: &Event<'_>) {
+            panic!("an observer's own");
+        }
+    }
+    let tracker = tracker([up()]);
+    let (told, heard) = (Told::default(), Arc::new(Mutex::new(0)));
+    tracker.observe(Arc::new(Panics));
+    tracker.listen(|_| panic!("a listener's own"));
+    tracker.observe(Arc::new(told.clone()));
+    let into = Arc::clone(&heard);
+    tracker.listen(move |_| *into.lock().unwrap() += 1);
+    let ticking = tokio::spawn(tracker.clone().run());
+    let recorder = tracker.recorder("up").unwrap();
+
+    for _ in 0..60 {
+        recorder.add(Counts { good: 0, bad: 10 });
+        sleep(Duration::from_secs(1)).await;
+    }
+
+    assert!(!ticking.is_finished(), "the ticker died of somebody else's mistake");
+    assert_eq!((told.take().len(), *heard.lock().unwrap()), (2, 2));
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        tracker.begin_maintenance(Duration::from_secs(5));
+    }));
+    assert!(panics.is_err(), "who ticks by hand hears of it");
+    assert_eq!((told.take().len(), *heard.lock().unwrap()), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn maintenance_that_is_begun_by_hand_lasts_from_then_on() {
+    let tracker = tracker([up()]);
+    // Nobody ticked for two hours.
+    advance(Duration::from_secs(7_200)).await;
+
+    tracker.begin_maintenance(Duration::from_secs(3_600));
+
+    assert!(tracker.in_maintenance());
+    advance(Duration::from_secs(3_599)).await;
+    tracker.tick();
+    assert!(tracker.in_maintenance());
+    advance(Duration::from_secs(1)).await;
+    tracker.tick();
+    assert!(!tracker.in_maintenance());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_may_ask_the_tracker_for_anything() {
+    /// Asks for all there is, at every event, and so in the middle of ticks and of saves.
+    struct Asks(SloTracker, Arc<Mutex<u32>>);
+    impl Observe for Asks {
+        fn observe(&self, _: &Event<'_>) {
+            let Self(tracker, asked) = self;
+            tracker.tick();
+            tracker.observe(Arc::new(Told::default()));
+            tracker.listen(|_| {});
+            let _ = (tracker.numbers("up"), tracker.alerts("up"), tracker.history("up"));
+            let _ = (tracker.standings(), tracker.signal("up"), tracker.snapshot_age());
+            tracker.retarget(&"up".parse().unwrap(), "99%".parse().unwrap()).unwrap();
+            let _ = tracker.save();
+            *asked.lock().unwrap() += 1;
+        }
+    }
+    let tracker = tracker([up()]);
+    let asked = Arc::new(Mutex::new(0));
+    tracker.observe(Arc::new(Asks(tracker.clone(), Arc::clone(&asked))));
+    let nowhere = SnapshotFile::at("/nowhere/at/all/shop.slo");
+
+    assert!(tracker.keep(nowhere).is_err(), "which is told");
+    tracker.recorder("up").unwrap().add(Counts { good: 0, bad: 1_000 });
+    advance(Duration::from_secs(60)).await;
+    tracker.begin_maintenance(Duration::from_secs(5));
+
+    assert!(*asked.lock().unwrap() >= 2, "{asked:?}");
+}
+
 #[test]
 fn every_change_says_what_it_is() {
     let text = |change: Change| change.to_string();

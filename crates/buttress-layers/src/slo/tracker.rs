@@ -25,6 +25,7 @@ use super::{
     keeper::{Keeper, Saved, lock},
     tell::{LAYER, tell},
 };
+use crate::kept_back::KeptBack;
 
 /// Follows the objectives of one service.
 ///
@@ -86,7 +87,7 @@ impl SloTracker {
     ///
     /// # Errors
     ///
-    /// If its name is taken, or a part of it unknown.
+    /// If its name is taken, or a part of it unknown, or none of them weighs anything.
     pub fn compose(&self, composite: Composite) -> Result<(), TrackerError> {
         self.lock().compose(composite)
     }
@@ -119,8 +120,12 @@ impl SloTracker {
     /// If no file was named, another process saves there, or the file system refuses. What was
     /// saved before is then still there.
     pub fn save(&self) -> Result<(), SnapshotError> {
-        self.tick();
-        match self.shared.keeper.save(&self.shared.tracker, crate::clock::read()) {
+        // Saved all the same, should somebody panic who is told of the tick.
+        let mut panic = KeptBack::default();
+        panic.run(|| self.tick());
+        let saved = self.shared.keeper.save(&self.shared.tracker, crate::clock::read());
+        panic.go_on();
+        match saved {
             Ok(Saved::AsAlways) => Ok(()),
             Ok(Saved::AgainAtLast) => {
                 self.tell_of_snapshot("well again", "the snapshot was saved");
@@ -140,7 +145,8 @@ impl SloTracker {
         self.shared.observers.emit(&Event { layer: LAYER, name, key: Some(why), change });
     }
 
-    /// Ticks once a second and saves once a minute, for ever: spawn it.
+    /// Ticks once a second and saves once a minute, for ever: spawn it. A listener that panics
+    /// does not end it.
     ///
     /// Files are written on tokio's threads for what blocks, one save at a time.
     pub async fn run(self) {
@@ -151,7 +157,8 @@ impl SloTracker {
         let mut tried = Instant::now();
         loop {
             let now = ticks.tick().await;
-            self.tick();
+            // A listener that panics has said so; the objectives of the service are followed on.
+            KeptBack::default().run(|| self.tick());
             let due = self.shared.keeper.schedule().every.is_some_and(|every| now - tried >= every);
             let idle = saving.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
             if due && idle {
@@ -168,6 +175,10 @@ impl SloTracker {
     ///
     /// [`SloTracker::run`] does so by itself. Call it before a page is rendered that shall be of
     /// this very moment.
+    ///
+    /// # Panics
+    ///
+    /// If an observer or a listener does, once all of them have been told.
     pub fn tick(&self) {
         let happened = {
             let mut tracker = self.lock();
@@ -180,13 +191,16 @@ impl SloTracker {
         // Copied, because a listener may do what it likes, adding a listener included.
         let listeners =
             self.shared.listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // One who panics keeps nobody else from hearing it, nor from hearing the rest.
+        let mut panic = KeptBack::default();
         for happening in &happened {
             let service = self.shared.service.as_str();
-            tell(service, happening, |event| self.shared.observers.emit(event));
+            panic.run(|| tell(service, happening, |event| self.shared.observers.emit(event)));
             for listener in &listeners {
-                listener(happening);
+                panic.run(|| listener(happening));
             }
         }
+        panic.go_on();
     }
 
     /// Tells `observer` of what happens from now on.
@@ -307,6 +321,8 @@ impl SloTracker {
 
     /// Excuses the service from now on, for so long.
     pub fn begin_maintenance(&self, lasts: Duration) {
+        // Or it would last from the last tick on.
+        self.tick();
         self.lock().begin_maintenance(lasts);
         self.tick();
     }

@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// Counters are those of this process, and gauges those of the last tick. A ratio of no events is
-/// left out until there are some.
+/// left out until there are some; a series that is there cannot be taken back, and says 0 when
+/// its window is empty again: see `slo_events_total` for whether anything was counted.
 impl Source for SloTracker {
     fn report(&self, report: &mut Report) {
         let service = self.service().as_str();

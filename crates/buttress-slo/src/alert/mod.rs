@@ -47,13 +47,15 @@
 //!
 //! What was not observed is taken to be free of errors, so the first failure of a process does
 //! not page, and a total outage from its first second does, as late as any other.
+//! A rule that fires already, in the process before it, is asked of what was observed alone: a
+//! restart in the middle of an outage does not resolve its page only to fire it again.
 //!
 //! # When it clears
 //!
 //! A rule that fires goes on until its condition is gone, for as long as [`Rule::keep`] says and
-//! down to [`Rule::clear_at`]. Traffic that stops resolves nothing: a rule that fires and has no
-//! events left to judge stays as it is, and after [`AlertPlan::stale_after`] it is
-//! [`AlertState::Lost`].
+//! down to [`Rule::clear_at`]. Traffic that dwindles or stops resolves nothing: a rule that fires
+//! needs no fewest events to go on, one that has no events left to judge stays as it is, and after
+//! [`AlertPlan::stale_after`] it is [`AlertState::Lost`].
 
 mod plan;
 mod rule;

@@ -154,14 +154,16 @@ impl Rule {
         self
     }
 
-    /// Needs so many events in its long window.
+    /// Needs so many events in its long window to fire. What fires goes on with fewer: traffic
+    /// that dwindles is no recovery.
     #[must_use]
     pub const fn min_events(mut self, events: u64) -> Self {
         self.min_events = events;
         self
     }
 
-    /// Needs so many bad events in its long window. 3 is a good number below a request a second.
+    /// Needs so many bad events in its long window to fire. 3 is a good number below a request a
+    /// second.
     #[must_use]
     pub const fn min_bad(mut self, events: u64) -> Self {
         self.min_bad = events;
@@ -250,16 +252,24 @@ impl Rule {
         if newest.0.is_empty() {
             return None;
         }
-        let enough = events.total() >= self.min_events.saturating_mul(view.unit)
-            && events.bad >= self.min_bad.saturating_mul(view.unit);
+        // What keeps a rule from firing for too little does not make it clear for too little:
+        // neither traffic that dwindles below a minimum nor a window that a restart has emptied
+        // is a recovery. What fires is asked of what was seen alone.
+        let enough = firing
+            || events.total() >= self.min_events.saturating_mul(view.unit)
+                && events.bad >= self.min_bad.saturating_mul(view.unit);
         let over = |(counts, coverage): (Counts, Coverage)| match self.condition {
             Condition::Spent { share, long, .. } => {
-                view.has_spent(share, counts, coverage.length_seconds(), long)
+                let seen = coverage.observed_seconds();
+                let length = if firing { seen } else { coverage.length_seconds() };
+                view.has_spent(share, counts, length, long)
             }
-            Condition::Burn { factor, .. } => {
-                let factor = if firing { self.clear_at.unwrap_or(factor) } else { factor };
-                factor.is_exceeded_by(counts, view.target, coverage)
+            Condition::Burn { factor, .. } if firing => {
+                let length = coverage.length_seconds();
+                let whole = Coverage::of_seconds(length, length);
+                self.clear_at.unwrap_or(factor).is_exceeded_by(counts, view.target, whole)
             }
+            Condition::Burn { factor, .. } => factor.is_exceeded_by(counts, view.target, coverage),
             Condition::Left { .. } => false,
         };
         Some(enough && over((events, coverage)) && over(newest))

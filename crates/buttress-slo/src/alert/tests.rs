@@ -245,13 +245,15 @@ fn spending_by_share_is_the_same_as_burning_while_traffic_is_even() {
 #[test]
 fn a_cold_start_does_not_page_for_one_failure_and_does_for_an_outage() {
     // Scenario 48.
-    let cold = Bench::after(0, 0, "99.9", AlertPlan::for_window(&Window::THIRTY_DAYS));
+    for plan in [AlertPlan::for_window(&Window::THIRTY_DAYS), AlertPlan::by_budget_spent()] {
+        let cold = Bench::after(0, 0, "99.9", plan);
 
-    let watched =
-        watch(&mut cold.clone(), 3_600, |second| (u64::from(second > 1), u64::from(second == 1)));
-    assert!(watched.page.is_empty());
-    let watched = watch(&mut cold.clone(), 60, |_| (0, 1));
-    assert_eq!(watched.page, [52]);
+        let one = |second| (u64::from(second > 1), u64::from(second == 1));
+        let watched = watch(&mut cold.clone(), 3_600, one);
+        assert!(watched.page.is_empty());
+        let watched = watch(&mut cold.clone(), 60, |_| (0, 1));
+        assert_eq!(watched.page, [52]);
+    }
 }
 
 #[test]
@@ -278,6 +280,109 @@ fn traffic_that_stops_resolves_no_page() {
 
     watch(&mut month, 1, |_| (10, 0));
     assert_eq!(month.state("page-fast"), AlertState::Quiet, "traffic says that it is well");
+}
+
+#[test]
+fn traffic_that_dwindles_below_a_minimum_resolves_no_page() {
+    let five_minutes = Duration::from_secs(300);
+    let rule = |name: &str| Rule::below_target(name, Severity::Page, five_minutes);
+    let plan = AlertPlan::none()
+        .with(rule("page-fast").min_events(100))
+        .with(rule("page-slow").min_bad(100));
+    let mut month = Bench::after(MONTH, 10, "99.9", plan);
+    watch(&mut month, 60, |_| (0, 10));
+    let fired = [month.state("page-fast"), month.state("page-slow")];
+    assert!(fired.iter().all(|state| state.is_firing()), "{fired:?}");
+
+    // At the end ten failures are left in the window.
+    watch(&mut month, 299, |_| (0, 0));
+
+    assert_eq!([month.state("page-fast"), month.state("page-slow")], fired);
+    month.tick(0, 1);
+    assert_eq!([month.state("page-fast"), month.state("page-slow")], fired, "it still fails");
+    watch(&mut month, 300, |_| (1, 0));
+    assert_eq!(month.state("page-fast"), AlertState::Quiet, "and now it does not");
+}
+
+#[test]
+fn a_restart_in_an_outage_does_not_resolve_its_page_to_fire_it_again() {
+    for plan in [AlertPlan::for_window(&Window::THIRTY_DAYS), AlertPlan::by_budget_spent()] {
+        let mut month = Bench::after(MONTH, 100, "99.9", plan);
+        watch(&mut month, 60, |_| (0, 100));
+        assert!(month.state("page-fast").is_firing());
+        // Ten minutes down: the window of five minutes is empty, and of no second observed.
+        month.gaps.add(60, 660);
+        month.ring.advance(660, month.total);
+
+        let watched = watch(&mut month, 20, |_| (1, 99));
+
+        assert_eq!(watched.page, [1], "it fires from the first second on, and goes on");
+        month.gaps.add(680, 1_280);
+        month.ring.advance(1_280, month.total);
+        month.tick(100, 0);
+        assert_eq!(month.state("page-fast"), AlertState::Quiet, "what is seen is well");
+    }
+}
+
+#[test]
+fn a_rule_that_is_lost_stays_so_until_there_is_something_to_judge() {
+    let mut month = Bench::month_of_traffic(10, "99.9");
+    watch(&mut month, 60, |_| (0, 10));
+    watch(&mut month, 3_600, |_| (0, 0));
+    let lost = month.state("page-fast");
+    assert!(matches!(lost, AlertState::Lost { .. }), "{lost:?}");
+
+    watch(&mut month, 7_200, |_| (0, 0));
+
+    assert_eq!(month.state("page-fast"), lost);
+}
+
+#[test]
+fn a_condition_that_comes_back_is_kept_from_its_last_end_on() {
+    let five_minutes = Duration::from_secs(300);
+    let rule = Rule::below_target("page-fast", Severity::Page, five_minutes).keep(five_minutes);
+    let mut month = Bench::after(MONTH, 1, "99.9", AlertPlan::none().with(rule.clone()));
+    // It is over five minutes after each failure, and kept for five more; the second failure comes
+    // in the middle of those.
+    month.plan = month.plan.with(Rule::below_target("page-slow", Severity::Ticket, five_minutes));
+    month.alerts.push(Alert::default());
+
+    let watched = watch(&mut month, 2_000, |second| match second {
+        5 | 400 => (0, 1),
+        _ => (1, 0),
+    });
+
+    assert_eq!(watched.ticket, [5, 305, 400, 700]);
+    assert_eq!(watched.page, [5, 1_000]);
+}
+
+#[test]
+fn what_is_left_fires_at_exactly_its_share() {
+    let month = Bench::after(0, 0, "99.9", AlertPlan::none());
+    let full = Coverage::full(Duration::from_secs(MONTH.unsigned_abs()));
+    // One of two thousand is half of a thousandth.
+    let budget = Budget::new(month.target, Counts { good: 1_999, bad: 1 }, full);
+    let met = |at_most| {
+        let rule = Rule::left("it", Severity::Ticket, Share::per_billion(at_most));
+        rule.is_met(&View { budget, ..month.view() }, false)
+    };
+
+    assert_eq!([met(500_000_000), met(499_999_999)], [Some(true), Some(false)]);
+}
+
+#[test]
+fn minimums_are_of_events_and_slices_and_not_of_their_billionths() {
+    let hour = Duration::from_secs(3600);
+    let rule = Rule::below_target("it", Severity::Page, hour).min_events(3).min_bad(2);
+    let month = Bench::after(0, 0, "99.9", AlertPlan::none());
+    let met = |good: u64, bad: u64| {
+        let (mut ring, unit) = (month.ring.clone(), 1_000_000_000);
+        ring.advance(3_600, Counts { good: good * unit, bad: bad * unit });
+        let view = View { ring: &ring, unit, since: -MONTH, ..month.view() };
+        rule.is_met(&view, false)
+    };
+
+    assert_eq!([met(1, 2), met(0, 2), met(2, 1)], [Some(true), Some(false), Some(false)]);
 }
 
 #[test]

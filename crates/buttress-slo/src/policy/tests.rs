@@ -80,6 +80,57 @@ fn falling_is_immediate_and_rising_is_not() {
 }
 
 #[test]
+fn every_edge_is_crossed_at_once_downwards_and_by_two_percent_upwards() {
+    let hour = HOUR + 1;
+    for policy in [Policy::quarters(), Policy::escalating()] {
+        for (better, level) in policy.levels().iter().enumerate().take(policy.levels().len() - 1) {
+            // The least billionth on which the better level holds.
+            let edge = match level.floor() {
+                Floor::Above(share) => share.parts_per_billion() + 1,
+                Floor::AtLeast(share) => share.parts_per_billion(),
+                Floor::Always => unreachable!("only the last"),
+            };
+            let after = |place: usize, parts: i64, seconds: i64| {
+                let mut standing = Position { place, since: 0 };
+                standing.step(&policy, Share::per_billion(parts), false, seconds);
+                standing.place
+            };
+            let (worse, two) = (better + 1, 20_000_000);
+
+            assert_eq!(after(better, edge, 1), better, "{} at {edge}", level.name());
+            assert_eq!(after(better, edge - 1, 1), worse, "{} at {edge}", level.name());
+            assert_eq!(after(worse, edge + two, hour), better, "{} at {edge}", level.name());
+            assert_eq!(after(worse, edge + two - 1, hour), worse, "{} at {edge}", level.name());
+            assert_eq!(after(worse, edge + two, HOUR - 1), worse, "{} at {edge}", level.name());
+        }
+    }
+}
+
+#[test]
+fn a_level_near_the_whole_is_reached_again() {
+    // 2 % more than 99 % cannot be left.
+    let best = Level::new("best", Floor::AtLeast(Share::percent(99)), Release::Freely);
+    let policy = Policy::new(Level::new("rest", Floor::Always, Release::Normally)).under(best);
+    let mut standing = Position::new(&policy, left(989), 0);
+
+    standing.step(&policy, left(999), false, 2 * HOUR);
+    assert_eq!(standing.place, 1, "not by 2 %");
+    standing.step(&policy, Share::ONE, false, 2 * HOUR);
+    assert_eq!(standing.place, 0, "all of it is left");
+}
+
+#[test]
+fn a_hysteresis_below_nothing_is_none() {
+    let policy = Policy::quarters().rising_slowly(Share::percent(-10), Duration::ZERO);
+    let mut standing = Position::new(&policy, left(200), 0);
+
+    standing.step(&policy, left(240), false, HOUR);
+    assert_eq!(policy.levels()[standing.place].name(), "slow", "the edge is at 25 %");
+    standing.step(&policy, left(250), false, HOUR);
+    assert_eq!(policy.levels()[standing.place].name(), "normal");
+}
+
+#[test]
 fn a_page_means_slow_at_the_best() {
     for policy in [Policy::quarters(), Policy::escalating()] {
         let mut standing = Position::new(&policy, Share::ONE, 0);

@@ -34,6 +34,20 @@ fn no_start_of_a_window_is_off_by_more_than_the_docs_say() {
 }
 
 #[test]
+fn no_window_from_a_minute_on_is_off_by_more_than_eight_percent() {
+    let mut ring = Ring::new(30 * DAY, 0, Counts::default());
+    let lengths = (60..400).chain([840, 7_499, 7_500, 7_501, 10_800, 87_600, 87_601, 10 * DAY]);
+
+    for now in (31 * DAY..31 * DAY + 3700).step_by(7) {
+        ring.advance(now.cast_signed(), Counts::default());
+        for length in lengths.clone() {
+            let overshoot = ring.window(length).unwrap().overshoot.as_secs();
+            assert!(overshoot * 100 < length * 8, "{overshoot} s of {length}");
+        }
+    }
+}
+
+#[test]
 fn a_gap_is_zero_events() {
     // slo.md 10, scenario 52, as the ring sees it.
     let mut ring = Ring::new(30 * DAY, 0, Counts::default());
@@ -64,6 +78,22 @@ fn an_outage_stays_until_it_leaves_the_window() {
     assert_eq!(bad_at(&mut ring, 29 * day), 1296);
     assert_eq!(bad_at(&mut ring, 30 * day), 1296);
     assert_eq!(bad_at(&mut ring, 30 * day + 3600), 0, "gone within a slot");
+}
+
+#[test]
+fn a_ring_does_not_go_back() {
+    let mut ring = Ring::new(300, 1_000, Counts::default());
+    let one = Counts { good: 1, bad: 0 };
+
+    ring.advance(400, one);
+
+    assert_eq!((ring.now(), ring.total()), (1_000, one));
+    assert_eq!(ring.window(1).unwrap().most, one);
+}
+
+#[test]
+fn no_window_takes_more_than_two_years_of_room() {
+    assert_eq!(Ring::new(u64::MAX, 0, Counts::default()).bytes(), 16 * (74 + 250 + 292 + 17_570));
 }
 
 #[test]
@@ -128,6 +158,48 @@ proptest! {
             if window.overshoot.is_zero() {
                 prop_assert_eq!(window.counts, truth);
             }
+        }
+    }
+
+    /// Against a log as well, by a ticker that comes when it likes, for longer than anything is
+    /// kept: every ring goes round, and some steps are met by no tick at all.
+    #[test]
+    fn windows_of_months_are_what_a_log_says_whoever_ticks(
+        start in -4_000..4_000_i64,
+        steps in prop::collection::vec(
+            (prop_oneof![3 => 0..3_i64, 3 => 1..700_i64, 2 => 1_000..90_000_i64, 1 => 1..3_000_000_i64], 0..9_u64, 0..3_u64),
+            1..300,
+        ),
+        lengths in prop::collection::vec(prop_oneof![1..400_u64, 300..90_000_u64, 1..90 * DAY], 12),
+    ) {
+        let mut ring = Ring::new(90 * DAY, start, Counts::default());
+        let mut log = Log(Vec::new());
+        let (mut now, mut total) = (start, Counts::default());
+        for (step, good, bad) in steps {
+            now += step;
+            let counts = Counts { good, bad };
+            total = total.plus(counts);
+            ring.advance(now, total);
+            log.0.push((now, counts));
+        }
+
+        for length in lengths {
+            let window = ring.window(length).unwrap();
+            let edge = now - length.cast_signed();
+            // What two ticks of one second tell is known as of either.
+            let on_edge = log.0.iter().filter(|(time, _)| *time == edge);
+            let on_edge = on_edge.fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
+            let truth = log.since(edge);
+            let (least, most) = (window.least, window.most);
+
+            prop_assert!(least.good <= truth.good + on_edge.good && truth.good <= most.good);
+            prop_assert!(least.bad <= truth.bad + on_edge.bad && truth.bad <= most.bad);
+            prop_assert!(least.bad <= window.counts.bad && window.counts.bad <= most.bad);
+            prop_assert!(least.good <= window.counts.good && window.counts.good <= most.good);
+            let before = edge - window.overshoot.as_secs().cast_signed();
+            let known = log.since(before);
+            prop_assert!(most.good >= known.good && most.bad >= known.bad);
+            prop_assert!(most.good <= log.since(before - 1).good.max(known.good));
         }
     }
 

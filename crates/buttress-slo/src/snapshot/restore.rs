@@ -4,8 +4,13 @@ use buttress_core::Ratio;
 
 use super::{Kept, Snapshot};
 use crate::{
-    Moment, Name, Target, Tracker, alert::Alert, coverage::Gaps, policy::Position, ring::seconds,
-    track::Track, window::short,
+    Counts, Moment, Name, Period, Target, Tracker,
+    alert::Alert,
+    coverage::Gaps,
+    policy::Position,
+    ring::{Tier, seconds},
+    track::Track,
+    window::short,
 };
 
 impl Tracker {
@@ -59,6 +64,8 @@ impl Tracker {
                 }
             }
         }
+        // They stand where their parts do; of an earlier tick they knew nothing.
+        self.composites.iter_mut().for_each(|(_, position)| *position = None);
         let gone = snapshot.objectives.iter().filter(|kept| {
             !self.objectives().any(|objective| objective.name().as_str() == kept.name)
         });
@@ -73,20 +80,24 @@ impl Track {
         self.restart(until);
         self.ring.adopt(&kept.tiers, until, kept.total);
         self.before = kept.total;
-        self.since = kept.since;
+        // A window that became longer has not seen what a shorter one did not keep.
+        let oldest = kept.tiers.iter().filter_map(Tier::oldest).map(|(time, _)| time).min();
+        self.since = oldest.map_or(kept.since, |oldest| oldest.max(kept.since));
         self.last_event = kept.last_event;
-        self.period = self.period.map(|fresh| kept.period.unwrap_or(fresh));
         for (rule, alert) in self.objective.alerts().rules().iter().zip(&mut self.alerts) {
             let state = kept.alerts.iter().find(|(name, _)| name == rule.name());
             *alert = state.map_or_else(Default::default, |(_, state)| Alert::restored(*state));
         }
         self.incident = self.paging_since();
-        let policy = self.objective.policy();
-        let (level, since) = &kept.level;
-        if let Some(position) = Position::restored(policy, level, *since) {
-            self.position = position;
-        }
         self.pass_unobserved(now.steady);
+        // Its start is known exactly, unless the window was another one.
+        let window = self.objective.window();
+        let same = |(period, _): &(Period, Counts)| window.period_at(period.start) == *period;
+        let period = kept.period.filter(|kept| window.is_calendar() && same(kept));
+        self.period = period.or_else(|| self.calendar_period(now));
+        let (policy, (level, since)) = (self.objective.policy(), &kept.level);
+        let by_edges = || Position::new(policy, self.budget(gaps, now).remaining(), now.steady);
+        self.position = Position::restored(policy, level, *since).unwrap_or_else(by_edges);
         self.publish(gaps, now);
     }
 

@@ -9,6 +9,8 @@ use crate::{
     testing::{Bench, available, clocks},
 };
 
+mod changed;
+
 const ID: InstanceId = InstanceId::new(7);
 
 fn snapshot(bench: &Bench) -> Vec<u8> {

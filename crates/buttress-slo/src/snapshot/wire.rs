@@ -129,6 +129,15 @@ mod tests {
         assert_eq!(checksum(b"123456789"), 0xCBF4_3926);
     }
 
+    #[test]
+    fn numbers_of_more_than_64_bits_are_none() {
+        let read = |last: u8| Reader(&[[0xFF; 9].as_slice(), &[last]].concat()).number();
+
+        assert_eq!(read(0x01), Some(u64::MAX));
+        assert_eq!(read(0x03), None);
+        assert_eq!(read(0x81), None);
+    }
+
     proptest! {
         #[test]
         fn numbers_and_texts_are_read_as_they_were_written(number: u64, signed: i64, text: String) {

@@ -295,6 +295,21 @@ fn a_composite_stands_as_the_worst_of_its_parts() {
 }
 
 #[test]
+fn a_composite_of_which_nothing_could_ever_be_left_is_refused() {
+    // It would stand nowhere, and the gate would never hear of it.
+    let name = |name: &str| name.parse::<Name>().unwrap();
+    let mut bench = Bench::new([available("a", "99.9")]);
+    let empty = Composite::new(name("all"), Combine::Any, []);
+    let weightless = Composite::new(name("all"), Combine::Weighted, []).weighing(name("a"), 0);
+
+    for composite in [empty, weightless] {
+        let error = bench.tracker.compose(composite).unwrap_err();
+        assert_eq!(error, TrackerError::Weightless(name("all")));
+        assert!(error.to_string().contains("give it a part that weighs something"), "{error}");
+    }
+}
+
+#[test]
 fn an_objective_takes_the_bytes_that_the_docs_state() {
     let bench = Bench::new([available("up", "99.9")]);
 
@@ -371,4 +386,98 @@ fn two_objectives_of_one_name_are_refused() {
     let error = Tracker::new("shop".parse().unwrap(), two, crate::testing::clocks()).unwrap_err();
 
     assert!(error.to_string().contains("name one of them otherwise"));
+}
+
+/// What is left and when it will be spent, of an objective that agrees with itself.
+fn left_and_wait(bench: &Bench) -> (Share, Exhaustion) {
+    let numbers = bench.tracker.numbers("up").unwrap();
+    (numbers.budget.remaining(), numbers.forecast.rolling)
+}
+
+#[test]
+fn a_budget_that_is_spent_is_spent_also_while_nothing_fails() {
+    let mut bench = Bench::new([available("up", "99.9")]);
+    bench.run("up", 3_600, 1, bad(1));
+
+    bench.run("up", 2 * 3_600, 1, good(1));
+
+    let (left, wait) = left_and_wait(&bench);
+    assert!(left < Share::ZERO, "an hour of the 43 minutes of a month: {left}");
+    assert_eq!(wait, Exhaustion::In(Duration::ZERO));
+    let naive = bench.tracker.numbers("up").unwrap().forecast.naive;
+    assert_eq!(naive, wait);
+
+    // Nor does it need traffic to be so.
+    bench.run("up", 2 * 3_600, 1, Counts::default());
+    let forecast = bench.tracker.numbers("up").unwrap().forecast;
+    assert_eq!((forecast.naive, forecast.rolling), (wait, wait));
+}
+
+#[test]
+fn what_was_not_observed_had_the_traffic_of_the_rest_for_the_forecast_too() {
+    // Ten busy hours with a few failures too many, and a quiet one: budgets scale by what was seen
+    // of the month, and so do forecasts, or they would say spent where 96 % is left.
+    let mut bench = Bench::new([available("up", "99.9")]);
+    let quiet_hour = |bench: &mut Bench| {
+        bench.run("up", 1, 1, bad(1));
+        bench.run("up", 3_599, 1, good(1));
+    };
+    bench.run("up", 3_600, 10, Counts { good: 997, bad: 3 });
+
+    quiet_hour(&mut bench);
+
+    // In four weeks the busy hours will be all that was busy in the window, and too much.
+    let (left, wait) = left_and_wait(&bench);
+    assert!(left > Share::percent(95), "{left}");
+    assert!(matches!(wait, Exhaustion::In(wait) if wait > Duration::from_secs(28 * DAY)), "{wait}");
+
+    // Nor is a machine that sleeps for weeks one that was there without traffic.
+    let weeks = Duration::from_secs(20 * DAY);
+    bench.clocks.boot = Some(Duration::ZERO);
+    bench.after(1);
+    bench.clocks.wall += weeks;
+    bench.clocks.boot = bench.clocks.boot.map(|boot| boot + weeks);
+    quiet_hour(&mut bench);
+    let (left, wait) = left_and_wait(&bench);
+    assert!(left > Share::percent(95), "{left}");
+    assert_eq!(wait, Exhaustion::Never);
+}
+
+#[test]
+fn an_incident_of_exactly_the_share_is_not_written_up_and_one_of_more_is() {
+    for (share, written_up) in [(231_481_482, false), (231_481_481, true)] {
+        let policy = Policy::quarters().postmortem_above(Share::per_billion(share));
+        let mut bench = Bench::new([available("up", "99.9").with_policy(policy)]);
+        bench.month("up", 10);
+        bench.run("up", 600, 1, bad(10));
+
+        let told = bench.run("up", 1_800, 1, good(10));
+
+        let due = told.iter().any(|one| matches!(one, Happening::PostmortemDue { .. }));
+        assert_eq!(due, written_up, "600 s of 2,592 s are 23.1481481 % and a little");
+    }
+}
+
+#[test]
+fn clocks_that_are_put_back_past_midnight_give_a_new_budget_once() {
+    // Newfoundland, 1 November 2009: at 00:01, which is 02:31 UTC, it was 23:01 of October again.
+    let november = at("2009-11-01T02:30:00Z");
+    for started in ["2009-11-01T02:00:00Z", "2009-11-01T02:45:00Z"] {
+        let mut clocks = crate::testing::clocks();
+        clocks.wall =
+            std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(at(started).unsigned_abs());
+        let month = Window::month("America/St_Johns".parse().unwrap());
+        let mut bench = Bench::at(clocks, [available("up", "99").over(month)]);
+
+        let told = bench.run("up", 180, 60, good(1));
+
+        let begun: Vec<_> = told
+            .iter()
+            .filter_map(|one| match one {
+                Happening::NewPeriod { period, .. } => Some(period.start),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(begun, [november], "{started}");
+    }
 }

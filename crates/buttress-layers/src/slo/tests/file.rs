@@ -190,6 +190,111 @@ fn two_processes_on_one_path_are_told_apart() {
 }
 
 #[test]
+fn a_neighbour_of_a_newer_build_is_left_alone() {
+    let folder = Folder::new();
+    let old = saved(&folder);
+    // A newer build takes over, as in a rolling release, while the old one still drains.
+    let mut newer = fs::read(folder.path()).unwrap();
+    newer[8] = 9;
+    fs::write(folder.path(), &newer).unwrap();
+
+    let error = old.save().unwrap_err();
+
+    assert!(matches!(error, SnapshotError::Newer { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("format 9") && said.contains("shop.slo"), "{said}");
+    assert_eq!(fs::read(folder.path()).unwrap(), newer);
+    assert_eq!(folder.beside(), [""; 0]);
+}
+
+#[test]
+fn a_listener_that_panics_does_not_keep_what_is_known_from_being_saved() {
+    let folder = Folder::new();
+    let before = saved(&folder);
+    before.listen(|_| panic!("a listener's own"));
+    before.recorder("up").unwrap().add(SOME);
+    before.plan_maintenance([buttress_slo::Maintenance::planned(
+        SystemTime::UNIX_EPOCH,
+        SystemTime::UNIX_EPOCH + 2 * NEW_YEAR,
+    )]);
+
+    let saving = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| before.save()));
+
+    assert!(saving.is_err());
+    let after = tracker([up()]);
+    after.keep(folder.file()).unwrap();
+    assert_eq!(known(&after), SOME.plus(SOME));
+}
+
+#[test]
+fn keeping_to_the_same_file_again_counts_nothing_twice() {
+    let folder = Folder::new();
+    let tracker = saved(&folder);
+
+    let start = tracker.keep(folder.file()).unwrap();
+
+    assert_eq!(known(&tracker), SOME, "{start}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link_and_what_it_points_to_is_kept() {
+    let (folder, volume) = (Folder::new(), Folder::new());
+    // To a file that is not there yet, by a path that is relative to the link's folder.
+    let name = volume.0.file_name().unwrap().to_owned();
+    std::os::unix::fs::symlink(Path::new("..").join(name).join("real.slo"), folder.path()).unwrap();
+
+    drop(saved(&folder));
+    let after = tracker([up()]);
+    let start = after.keep(folder.file()).unwrap();
+
+    assert!(matches!(start, Start::Restored(_)), "{start}");
+    assert!(fs::symlink_metadata(folder.path()).unwrap().is_symlink());
+    assert!(Snapshot::decode(&fs::read(volume.0.join("real.slo")).unwrap()).is_ok());
+    assert_eq!((folder.beside(), volume.beside()), (vec![], vec!["real.slo".to_owned()]));
+
+    // What is damaged is set aside where it lies, and not the link to it.
+    fs::write(volume.0.join("real.slo"), "damaged").unwrap();
+    drop(after);
+    tracker([up()]).keep(folder.file()).unwrap();
+    assert!(fs::symlink_metadata(folder.path()).unwrap().is_symlink());
+    assert_eq!(fs::read(volume.0.join("real.slo.damaged-1")).unwrap(), b"damaged");
+}
+
+#[test]
+fn files_of_others_with_a_name_alike_are_not_cleared() {
+    let folder = Folder::new();
+    let others = ["shop.slo.new-york", "shop.slo.new-", "shop.slo.newest"];
+    for name in others {
+        fs::write(folder.0.join(name), "somebody else's").unwrap();
+    }
+
+    drop(saved(&folder));
+
+    let mut left = folder.beside();
+    left.sort();
+    let mut expected = others.map(str::to_owned);
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_file_and_left_alone() {
+    // Whoever opens one waits for somebody to write into it.
+    let folder = Folder::new();
+    let made = std::process::Command::new("mkfifo").arg(folder.path()).status().unwrap();
+    assert!(made.success());
+    let tracker = tracker([up()]);
+
+    let error = tracker.keep(folder.file()).unwrap_err();
+
+    assert!(error.to_string().contains("it is no file"), "{error}");
+    assert!(fs::exists(folder.path()).unwrap());
+    assert_eq!(folder.beside(), [""; 0]);
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_a_clear_error() {
     let folder = Folder::new();
     let path = folder.0.join("nowhere").join("shop.slo");
