@@ -50,7 +50,7 @@
 //! | several as one | [`Composite`] |
 //! | how it stands | [`Numbers`], [`Budget`], [`Burn`], [`Forecast`] |
 //! | who is told when | [`alert`] |
-//! | what follows | [`policy`], [`gate`], and for layers [`Signal`] |
+//! | what follows | [`policy`], [`gate`], and for layers [`Signals`] |
 //! | what was said badly | [`lint`] |
 //! | a restart | [`snapshot`] |
 //!
@@ -93,6 +93,7 @@ mod anchor;
 mod budget;
 mod burn;
 mod cells;
+mod composed;
 mod composite;
 mod counts;
 mod coverage;
@@ -110,6 +111,7 @@ mod ring;
 mod routes;
 mod share;
 mod signal;
+mod signals;
 mod sli;
 mod slices;
 pub mod snapshot;
@@ -151,6 +153,7 @@ pub use self::{
     routes::RouteSet,
     share::Share,
     signal::Signal,
+    signals::Signals,
     sli::{Outcome, Part, Sli},
     slices::{Method, SliceLength, TimeSlices},
     snapshot::{

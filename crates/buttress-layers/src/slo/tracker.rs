@@ -10,8 +10,8 @@ use std::{
 use buttress_core::{Change, Event, Observe, Observers};
 use buttress_slo::{
     AlertState, AlertStatus, Clocks, Composite, Counts, Coverage, Happening, Maintenance, Name,
-    Numbers, Objective, Recorder, Severity, Signal, Standing, Target, Tracker, TrackerError,
-    WindowCounts,
+    Numbers, Objective, Recorder, Severity, Signal, Signals, Standing, Target, Tracker,
+    TrackerError, WindowCounts,
     gate::{Ask, Decision, decide},
     lint::{Lint, lint},
 };
@@ -230,10 +230,17 @@ impl SloTracker {
         self.shared.recorders.iter().cloned()
     }
 
-    /// How an objective stands, for layers to read without a lock.
+    /// How an objective, or a composite, stands, for layers to read without a lock.
     #[must_use]
-    pub fn signal(&self, objective: &str) -> Option<Arc<Signal>> {
-        self.lock().signal(objective)
+    pub fn signal(&self, name: &str) -> Option<Arc<Signal>> {
+        self.lock().signal(name)
+    }
+
+    /// How all objectives stand together, for layers to read without a lock: what retries and
+    /// shedding are held back by. See [`Signals`].
+    #[must_use]
+    pub fn signals(&self) -> Signals {
+        self.lock().signals()
     }
 
     /// The numbers of an objective, as of the last tick.

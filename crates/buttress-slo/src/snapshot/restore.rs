@@ -4,8 +4,8 @@ use buttress_core::Ratio;
 
 use super::{Kept, Snapshot};
 use crate::{
-    Moment, Name, Target, Tracker, alert::Alert, coverage::Gaps, policy::Position, ring::seconds,
-    track::Track, window::short,
+    Moment, Name, Target, Tracker, coverage::Gaps, policy::Position, ring::seconds, track::Track,
+    window::short,
 };
 
 impl Tracker {
@@ -59,6 +59,10 @@ impl Tracker {
                 }
             }
         }
+        for composed in &mut self.composites {
+            composed.restore(&snapshot.composites);
+        }
+        self.calendar.by_hand = self.calendar.by_hand.max(snapshot.by_hand);
         let gone = snapshot.objectives.iter().filter(|kept| {
             !self.objectives().any(|objective| objective.name().as_str() == kept.name)
         });
@@ -78,9 +82,10 @@ impl Track {
         self.period = self.period.map(|fresh| kept.period.unwrap_or(fresh));
         for (rule, alert) in self.objective.alerts().rules().iter().zip(&mut self.alerts) {
             let state = kept.alerts.iter().find(|(name, _)| name == rule.name());
-            *alert = state.map_or_else(Default::default, |(_, state)| Alert::restored(*state));
+            *alert = state.map(|(_, alert)| *alert).unwrap_or_default();
         }
-        self.incident = self.paging_since();
+        // Only a page that still fires goes on with the incident that it was part of.
+        self.incident = self.paging_since().map(|since| kept.incident.unwrap_or(since).min(since));
         let policy = self.objective.policy();
         let (level, since) = &kept.level;
         if let Some(position) = Position::restored(policy, level, *since) {
