@@ -329,7 +329,7 @@ const RECENT: Duration = Duration::from_secs(3600);
 
 fn burn(view: &View<'_>, window: Duration) -> WindowBurn {
     let (counts, coverage) = view.window(window);
-    WindowBurn { window, burn: Burn::of(counts, view.target), coverage }
+    WindowBurn { window, counts, burn: Burn::of(counts, view.target), coverage }
 }
 
 fn ago(since: i64, now: Moment) -> Duration {
