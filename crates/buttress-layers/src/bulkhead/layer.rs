@@ -87,7 +87,7 @@ impl<X, T> BulkheadLayer<X, T> {
     }
 
     /// Sheds sooner when there is less leeway: of its share of the room each class that
-    /// [`criticality`](Self::criticality) sheds has no more than this part, as of each moment. What
+    /// [`criticality`](Self::criticality) sheds has no more than this part, as of each moment, and place for one at the least. What
     /// is critical keeps its own. It becomes part of the layer's state.
     #[must_use]
     pub fn leeway(self, leeway: Leeway) -> Self {

@@ -20,7 +20,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::sli::SliLayer;
 
+mod closes;
 mod file;
+mod time;
 
 /// Midnight, 1 January 2026, UTC.
 const NEW_YEAR: Duration = Duration::from_secs(1_767_225_600);
