@@ -98,6 +98,7 @@ mod composite;
 mod counts;
 mod coverage;
 mod exclusion;
+mod excuse;
 mod forecast;
 pub mod gate;
 mod happening;

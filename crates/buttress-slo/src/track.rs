@@ -21,6 +21,8 @@ pub(crate) struct Track {
     pub(crate) signal: Arc<Signal>,
     /// What was counted before this process, in units of the method.
     pub(crate) before: Counts,
+    /// What was counted, before or since, and is excused.
+    pub(crate) excused: Counts,
     slicer: Slicer,
     pub(crate) ring: Ring,
     pub(crate) since: i64,
@@ -43,6 +45,7 @@ impl Track {
             recorder,
             signal: Arc::new(Signal::new()),
             before: Counts::default(),
+            excused: Counts::default(),
             slicer: Slicer::new(objective.method(), now.steady),
             ring: Ring::new(objective.longest(), now.steady, Counts::default()),
             since: now.steady,
@@ -72,7 +75,8 @@ impl Track {
             (self.events, self.last_event) = (events, Some(now.steady));
         }
         let counted = self.slicer.advance(now.steady, events, maintenance);
-        self.ring.advance(now.steady, self.before.plus(counted));
+        let known = self.before.plus(counted).since(self.excused);
+        self.ring.advance(now.steady, known);
         self.renew(now, happened);
         self.look(now, gaps, happened);
         self.publish(gaps, now);
@@ -88,6 +92,7 @@ impl Track {
         self.ring = Ring::new(self.objective.longest(), steady, Counts::default());
         self.slicer = Slicer::new(self.objective.method(), steady);
         self.before = Counts::default();
+        self.excused = Counts::default();
         self.events = Counts::default();
     }
 

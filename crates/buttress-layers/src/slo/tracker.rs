@@ -174,13 +174,17 @@ impl SloTracker {
             // Under the lock, so that no reading is older than the one before it.
             tracker.tick((self.shared.clocks)())
         };
+        self.tell(&happened);
+    }
+
+    fn tell(&self, happened: &[Happening]) {
         if happened.is_empty() {
             return;
         }
         // Copied, because a listener may do what it likes, adding a listener included.
         let listeners =
             self.shared.listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for happening in &happened {
+        for happening in happened {
             let service = self.shared.service.as_str();
             tell(service, happening, |event| self.shared.observers.emit(event));
             for listener in &listeners {
@@ -322,6 +326,27 @@ impl SloTracker {
     pub fn end_maintenance(&self) {
         self.lock().end_maintenance();
         self.tick();
+    }
+
+    /// Excuses an objective for a time that has passed: what it counted then is taken out of
+    /// every window, the alerts look again at once, and everybody is told. See [`Tracker::excuse`]
+    /// for what stays.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such objective.
+    pub fn excuse(
+        &self,
+        objective: &Name,
+        from: SystemTime,
+        until: SystemTime,
+    ) -> Result<(), TrackerError> {
+        // What came since the last tick may be of that time.
+        self.tick();
+        let happened = self.lock().excuse(objective, from, until)?;
+        self.tell(&[happened]);
+        self.tick();
+        Ok(())
     }
 
     /// Whether maintenance was on at the last tick.

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use buttress_core::Observe;
 use buttress_layers::slo::SloTracker;
 use buttress_slo::{
-    AlertState, Counts, Coverage, Exhaustion, Numbers, Objective, Recorder, Severity,
+    AlertState, Burn, Counts, Coverage, Exhaustion, Numbers, Objective, Recorder, Severity,
 };
 
 use crate::{
@@ -107,7 +107,7 @@ fn report_numbers(report: &mut Report, service: &str, objective: &Objective, num
             report.highest(SLO_COVERAGE.name, &labels, coverage(burn.coverage));
             report.amount(SLO_WINDOW_EVENTS.name, &labels, events(burn.counts));
         }
-        report.highest_known(SLO_BURN.name, &labels, burn.burn.map(|burn| burn.as_f64()));
+        report.highest_known(SLO_BURN.name, &labels, burn.burn.map(Burn::as_f64));
     }
 }
 
