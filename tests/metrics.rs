@@ -114,6 +114,52 @@ fn objectives() -> SloTracker {
     tracker
 }
 
+/// Of slo.md 10: the same outage, told by a Prometheus that scrapes every 15 s and computes the
+/// pages from our counters. The tracker tells after 52 s and after 519 s.
+#[test]
+#[ignore = "needs promtool: cargo xtask test"]
+fn a_prometheus_that_pages_by_our_counters_does_so_a_scrape_or_two_later() {
+    let ratio = |window| {
+        let of = |outcome| format!(r#"sum(increase(slo_events_total{{{outcome}}}[{window}]))"#);
+        format!(r#"{} / {}"#, of(r#"outcome="bad""#), of(r#"outcome=~"good|bad""#))
+    };
+    let pair =
+        |long, short, over| format!("({} > {over} and {} > {over})", ratio(short), ratio(long));
+    let pages = [pair("1h", "5m", "0.0144"), pair("6h", "30m", "0.006")].join(" or ");
+    let rules = format!("groups: [{{name: page, rules: [{{alert: Page, expr: '{pages}'}}]}}]\n");
+    let folder = std::env::temp_dir().join(format!("buttress-rules-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("rules.yml"), rules).unwrap();
+    let mut tests = "rule_files: [rules.yml]\nevaluation_interval: 15s\ntests:\n".to_owned();
+    // Six hours of 100 a second, all well, and then so many bad of the 1,500 between two scrapes.
+    for (bad, pages_after) in [(1_500, 60), (150, 540)] {
+        let good = 1_500 - bad;
+        tests += &format!(
+            "- interval: 15s\n  input_series:\n  \
+             - {{series: 'slo_events_total{{outcome=\"good\"}}', \
+             values: '0+1500x1440 {}+{good}x60'}}\n  \
+             - {{series: 'slo_events_total{{outcome=\"bad\"}}', values: '0+0x1440 {bad}+{bad}x60'}}\n  \
+             alert_rule_test:\n  \
+             - {{eval_time: {}s, alertname: Page}}\n  \
+             - {{eval_time: {}s, alertname: Page, exp_alerts: [{{exp_labels: {{}}}}]}}\n",
+            2_160_000 + good,
+            21_600 + pages_after - 30,
+            21_600 + pages_after,
+        );
+    }
+    std::fs::write(folder.join("tests.yml"), tests).unwrap();
+
+    let output = std::process::Command::new("promtool")
+        .args(["test", "rules", "tests.yml"])
+        .current_dir(&folder)
+        .output()
+        .expect("promtool: cargo xtask test installs it");
+
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// What `promtool check metrics` says of a page; nothing, where all is well.
 fn promtool(page: &str) -> String {
     let mut tool = std::process::Command::new("promtool")
