@@ -286,14 +286,10 @@ mod tests {
     #[test]
     fn counts_do_not_go_back_for_anybody_while_verdicts_come_late() {
         let recorder = recorder(&available());
+        recorder.add(Counts { good: 10_000, bad: 0 });
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| {
-                    for _ in 0..5_000 {
-                        recorder.add(Counts { good: 2, bad: 0 });
-                        recorder.revise(1);
-                    }
-                });
+                scope.spawn(|| (0..5_000).for_each(|_| recorder.revise(1)));
                 scope.spawn(|| {
                     let mut last = Counts::default();
                     while last.bad < 10_000 {
@@ -306,7 +302,7 @@ mod tests {
         });
         recorder.add(Counts { good: 10_000, bad: 0 });
 
-        assert_eq!(recorder.counts(), Counts { good: 20_000, bad: 10_000 });
+        assert_eq!(recorder.counts(), Counts { good: 10_000, bad: 10_000 });
     }
 
     #[test]
