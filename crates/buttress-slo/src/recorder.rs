@@ -50,10 +50,7 @@ pub struct Recorder {
     exclusions: Exclusions,
     maintenance: AtomicBool,
     cells: Cells,
-    /// How many of those counted as good were bad after all, and are counted as such.
-    revised: AtomicU64,
-    /// The most good events that anybody was told of.
-    told: AtomicU64,
+    revised: Revised,
 }
 
 impl Recorder {
@@ -67,8 +64,7 @@ impl Recorder {
             exclusions: objective.exclusions().clone(),
             maintenance: AtomicBool::new(false),
             cells: Cells::new(),
-            revised: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            revised: Revised::new(),
         }
     }
 
@@ -144,7 +140,7 @@ impl Recorder {
     /// ```
     pub fn revise(&self, events: u64) {
         self.cells.add(Outcome::Bad, events);
-        self.revised.fetch_add(events, Ordering::Relaxed);
+        self.revised.add(events);
     }
 
     /// Counts events as excluded.
@@ -156,14 +152,13 @@ impl Recorder {
     /// The events of this process. Neither count is ever less than it was.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        // Revised first: of what is revised meanwhile more may be told as good than was, as it
-        // may a moment before.
-        let revised = self.revised.load(Ordering::Relaxed);
-        let Counts { good, bad } = self.cells.counts();
-        let good = good.saturating_sub(revised);
-        // Written by those who read, once a tick: no recorder fights over the line.
-        let told = self.told.fetch_max(good, Ordering::Relaxed);
-        Counts { good: good.max(told), bad }
+        let mut bad = 0;
+        let good = self.revised.good(|| {
+            let counts = self.cells.counts();
+            bad = counts.bad;
+            counts.good
+        });
+        Counts { good, bad }
     }
 
     /// What this process has excluded, by reason; those that never happened are among it.
@@ -186,6 +181,33 @@ impl Recorder {
     #[inline]
     fn in_maintenance(&self) -> bool {
         self.maintenance.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes what was found bad out of the good events, without their count ever going back.
+#[derive(Debug)]
+struct Revised {
+    /// How many of those counted as good were bad after all.
+    events: AtomicU64,
+    /// The most good events that anybody was told of.
+    told: AtomicU64,
+}
+
+impl Revised {
+    fn new() -> Self {
+        Self { events: AtomicU64::new(0), told: AtomicU64::new(0) }
+    }
+
+    fn add(&self, events: u64) {
+        // Relaxed: addition has no order, and who reads it a moment later tells of a moment ago.
+        self.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn good(&self, counted: impl FnOnce() -> u64) -> u64 {
+        let revised = self.events.load(Ordering::Relaxed);
+        let good = counted().saturating_sub(revised);
+        // Written by those who read, once a tick: no recorder fights over the line.
+        good.max(self.told.fetch_max(good, Ordering::Relaxed))
     }
 }
 
@@ -313,5 +335,33 @@ mod tests {
         recorder.exclude(Exclusion::Application, 2);
 
         assert_eq!(recorder.counts(), Counts { good: 0, bad: 1 });
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg buttress_loom" cargo test -p buttress-slo --release --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn loom_a_late_verdict_moves_no_count_back() {
+        loom::model(|| {
+            let counted = Arc::new((AtomicU64::new(1), Revised::new()));
+            let writer = Arc::clone(&counted);
+            let writer = thread::spawn(move || {
+                writer.1.add(1);
+                writer.0.fetch_add(1, Ordering::Relaxed);
+            });
+            let told = || counted.1.good(|| counted.0.load(Ordering::Relaxed));
+
+            let (first, second) = (told(), told());
+            writer.join().unwrap();
+            let last = told();
+
+            assert!(first <= second && second <= last, "{first}, {second}, {last}");
+            assert!((1..=2).contains(&last), "two were counted, and one of them was bad");
+        });
     }
 }
