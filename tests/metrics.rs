@@ -1,7 +1,8 @@
 //! What a scraper gets over a real socket, checked by Prometheus's own tool.
 
 use std::{
-    io::Write,
+    fmt::Write as _,
+    io::Write as _,
     process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -120,8 +121,8 @@ fn objectives() -> SloTracker {
 #[ignore = "needs promtool: cargo xtask test"]
 fn a_prometheus_that_pages_by_our_counters_does_so_a_scrape_or_two_later() {
     let ratio = |window| {
-        let of = |outcome| format!(r#"sum(increase(slo_events_total{{{outcome}}}[{window}]))"#);
-        format!(r#"{} / {}"#, of(r#"outcome="bad""#), of(r#"outcome=~"good|bad""#))
+        let of = |outcome| format!("sum(increase(slo_events_total{{{outcome}}}[{window}]))");
+        format!("{} / {}", of(r#"outcome="bad""#), of(r#"outcome=~"good|bad""#))
     };
     let pair =
         |long, short, over| format!("({} > {over} and {} > {over})", ratio(short), ratio(long));
@@ -134,17 +135,17 @@ fn a_prometheus_that_pages_by_our_counters_does_so_a_scrape_or_two_later() {
     // Six hours of 100 a second, all well, and then so many bad of the 1,500 between two scrapes.
     for (bad, pages_after) in [(1_500, 60), (150, 540)] {
         let good = 1_500 - bad;
-        tests += &format!(
+        let (first, pages) = (2_160_000 + good, 21_600 + pages_after);
+        let _ = write!(
+            tests,
             "- interval: 15s\n  input_series:\n  \
              - {{series: 'slo_events_total{{outcome=\"good\"}}', \
-             values: '0+1500x1440 {}+{good}x60'}}\n  \
+             values: '0+1500x1440 {first}+{good}x60'}}\n  \
              - {{series: 'slo_events_total{{outcome=\"bad\"}}', values: '0+0x1440 {bad}+{bad}x60'}}\n  \
              alert_rule_test:\n  \
              - {{eval_time: {}s, alertname: Page}}\n  \
-             - {{eval_time: {}s, alertname: Page, exp_alerts: [{{exp_labels: {{}}}}]}}\n",
-            2_160_000 + good,
-            21_600 + pages_after - 30,
-            21_600 + pages_after,
+             - {{eval_time: {pages}s, alertname: Page, exp_alerts: [{{exp_labels: {{}}}}]}}\n",
+            pages - 30,
         );
     }
     std::fs::write(folder.join("tests.yml"), tests).unwrap();
