@@ -83,12 +83,13 @@ impl Composed {
         Some(KeptLevel { name: self.composite.name().to_string(), level, since: position.since })
     }
 
+    /// Of which nothing is kept stands by its edges: of an earlier tick it knew nothing.
     pub(crate) fn restore(&mut self, kept: &[KeptLevel]) {
         let name = self.composite.name().as_str();
         let kept = kept.iter().find(|kept| kept.name == name);
         let policy = self.composite.policy();
         let position = |kept: &KeptLevel| Position::restored(policy, &kept.level, kept.since);
-        self.position = kept.and_then(position).or(self.position);
+        self.position = kept.and_then(position);
     }
 }
 
