@@ -1,7 +1,7 @@
 //! A process that is killed at any moment while it saves: what the next one knows, against a log
 //! of all that was recorded.
 //!
-//! The process lives on invented clocks, on which a second passes in a fraction of a millisecond,
+//! The process lives on invented clocks, on which some seconds pass for each save,
 //! saves as fast as the disk lets it, and is killed with `SIGKILL`. `BUTTRESS_KILLS` says how
 //! often; `cargo xtask soak` does it a hundred times.
 
@@ -34,6 +34,9 @@ const NEW_YEAR: u64 = 1_767_225_600;
 const FOLDER: &str = "BUTTRESS_KILL_FOLDER";
 const START: &str = "BUTTRESS_KILL_START";
 
+/// The pace of the process that is killed.
+const SECONDS_A_SAVE: u64 = 40;
+
 const WINDOWS: [u64; 8] = [300, 1800, 3600, 7200, 21_600, 86_400, 259_200, 2_592_000];
 
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +61,15 @@ fn tracker(second: &Arc<AtomicU64>) -> SloTracker {
     SloTracker::with_clocks("shop".parse().unwrap(), objectives, clocks).unwrap()
 }
 
-#[expect(clippy::disallowed_methods, reason = "load and kills are paced by the machine's clock")]
-fn wait(time: Duration) {
-    thread::sleep(time);
+/// Waits for `done`, and fails if that takes longer than anything here may.
+fn until(what: &str, done: impl Fn() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "a deadline for another process")]
+    let now = Instant::now;
+    let started = now();
+    while !done() {
+        assert!(now() - started < Duration::from_secs(60), "{what}");
+        thread::yield_now();
+    }
 }
 
 /// The other process; nothing, when it is run as a test.
@@ -83,10 +92,13 @@ fn the_process_that_is_killed() {
         });
     }
     let (saver, now) = (tracker.clone(), Arc::clone(&second));
+    let saved = Arc::new(AtomicU64::new(0));
+    let begun_saves = Arc::clone(&saved);
     let mut saves = append(&folder.join("saves.log"));
     thread::spawn(move || {
         loop {
             let begun = now.load(Ordering::SeqCst);
+            begun_saves.fetch_add(1, Ordering::SeqCst);
             writeln!(saves, "begun {begun}").unwrap();
             saver.save().unwrap();
             writeln!(saves, "done {begun}").unwrap();
@@ -102,7 +114,8 @@ fn the_process_that_is_killed() {
         log.write_all(format!("{at} {} {};\n", counts.good, counts.bad).as_bytes()).unwrap();
         orders.add(counts);
         tracker.tick();
-        wait(Duration::from_micros(200));
+        // Some tens of seconds for each save, so that every save has news and the log stays short.
+        until("a save", || at - start < SECONDS_A_SAVE * saved.load(Ordering::SeqCst).max(1));
     }
 }
 
@@ -162,7 +175,10 @@ fn what_a_killed_process_had_saved_is_known_after_it() {
 
     for kill in 0..kills {
         let mut child = start(&folder, now);
-        wait(Duration::from_micros(Random::below(random.draw(), 150_000)));
+        // Bytes of a log, which neither seconds nor saves begin with.
+        let bytes = Random::below(random.draw(), 20_000);
+        let log = folder.join("events.log");
+        until("its log", || fs::metadata(&log).is_ok_and(|log| log.len() >= bytes));
         child.kill().unwrap();
         child.wait().unwrap();
 

@@ -31,6 +31,7 @@ mod errors;
 mod exchange;
 mod facts;
 mod lease;
+mod leeway;
 mod observe;
 mod plain;
 mod random;
@@ -81,6 +82,7 @@ pub use self::{
     exchange::{Case, Custom, Finish, Judge, Raise, Reject, Typed, Watch, With},
     facts::{Facts, Method, Protocol, Route},
     lease::{Lease, Shared},
+    leeway::Leeway,
     observe::{Change, Event, Observe, Observers},
     plain::{Plain, PlainCase},
     random::Random,

@@ -118,6 +118,13 @@ pub enum Change {
         /// What it spent, in billionths.
         spent: i64,
     },
+    /// Somebody excused an objective for a time that has passed.
+    Excused {
+        /// How many good events are taken out of its windows.
+        good: u64,
+        /// How many bad ones are.
+        bad: u64,
+    },
     /// The calendar gave an objective a new budget.
     NewPeriod,
     /// Maintenance began, or ended.
@@ -189,6 +196,9 @@ impl fmt::Display for Change {
             }
             Self::PostmortemDue { spent } => {
                 write!(f, "an incident spent {} of the budget; write it up", Percent(*spent))
+            }
+            Self::Excused { good, bad } => {
+                write!(f, "{good} good and {bad} bad events are excused, and out of all windows")
             }
             Self::NewPeriod => f.write_str("a new budget"),
             Self::Maintenance(true) => f.write_str("maintenance began: events are excluded"),

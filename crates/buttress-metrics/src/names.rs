@@ -138,6 +138,8 @@ names! {
         "Events of an objective since the process started, by outcome: good, bad or excluded.";
     SLO_EXCLUDED: Counter "slo_excluded_total" Count
         "Events that count on neither side of an objective, by reason.";
+    SLO_INFO: Gauge "slo_info" Count
+        "1 for what is promised and how it is counted; 0 for what was promised before.";
     SLO_OBJECTIVE: Gauge "slo_objective_ratio" Count
         "The share of events that is promised to be good.";
     SLO_REMAINING: Gauge "slo_error_budget_remaining_ratio" Count
@@ -145,9 +147,11 @@ names! {
     SLO_CONSUMED: Gauge "slo_error_budget_consumed_ratio" Count
         "The share of the error budget of the period that is spent, by what this instance saw. Not to be averaged.";
     SLO_ERRORS: Gauge "slo_error_ratio" Count
-        "The share of bad events in the period; not there before the first event, and 0 once there are none left.";
+        "The share of bad events in the period; not there before the first event, and as it last was while slo_window_events is 0.";
     SLO_BURN: Gauge "slo_burn_rate_ratio" Count
-        "How many times as fast as it lasts the budget is spent, by window; not there before the first event, and 0 once there are none left.";
+        "How many times as fast as it lasts the budget is spent, by window; not there before the first event, and as it last was while slo_window_events is 0.";
+    SLO_WINDOW_EVENTS: Gauge "slo_window_events" Count
+        "Good and bad events in a window, by what this instance saw; 0 is no data.";
     SLO_ALERT: Gauge "slo_alert_state" Count
         "The worst of the alerts of a severity: 0 is quiet, 1 pending, 2 firing.";
     SLO_POLICY: Gauge "slo_policy_level" Count

@@ -36,6 +36,20 @@ pub type Labels<'a> = &'a [(&'static str, &'a str)];
 struct Gauge {
     value: f64,
     combine: Combine,
+    /// What it was when somebody knew it last.
+    last: f64,
+    known: Known,
+}
+
+/// What the sources of a gauge know of it this tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// None of them spoke of it.
+    Unsaid,
+    /// They spoke of it, and none has anything to go by.
+    Unknown,
+    /// At least one knows.
+    Said,
 }
 
 /// What the gauges of several layers of one name make together.
@@ -103,11 +117,28 @@ impl Report {
         self.gauge(name, labels, value, Combine::Highest);
     }
 
+    /// As [`highest`](Self::highest), of a value that there may be nothing to tell by. It is not
+    /// there before somebody knows it. Once nobody does, it stays as it was: a gauge cannot be
+    /// taken back, 0 would be a value, and `NaN` poisons every sum. Report beside it what tells
+    /// whether it is of now.
+    pub fn highest_known(&mut self, name: &'static str, labels: Labels<'_>, value: Option<f64>) {
+        if let Some(value) = value {
+            self.gauge(name, labels, value, Combine::Highest);
+        } else if !self.for_good
+            && let Some(gauge) = self.gauges.get_mut(&key(name, labels))
+            && gauge.known == Known::Unsaid
+        {
+            gauge.known = Known::Unknown;
+        }
+    }
+
     fn gauge(&mut self, name: &'static str, labels: Labels<'_>, value: f64, combine: Combine) {
         let nothing = combine.nothing();
         let gauge = self.gauges.entry(key(name, labels));
-        let gauge = gauge.or_insert(Gauge { value: nothing, combine });
+        let new = Gauge { value: nothing, combine, last: nothing, known: Known::Unsaid };
+        let gauge = gauge.or_insert(new);
         if !self.for_good {
+            gauge.known = Known::Said;
             gauge.value = combine.with(gauge.value, value);
         }
     }
@@ -124,7 +155,10 @@ impl Report {
         self.counters.values_mut().for_each(|total| total.live = 0);
         self.durations.values_mut().for_each(|series| series.total.live = Buckets::default());
         // Gauges of sources that are gone do not stay at what they last were.
-        self.gauges.values_mut().for_each(|gauge| gauge.value = gauge.combine.nothing());
+        for gauge in self.gauges.values_mut() {
+            gauge.value = gauge.combine.nothing();
+            gauge.known = Known::Unsaid;
+        }
         self.for_good = false;
     }
 
@@ -142,8 +176,11 @@ impl Report {
                 // kept handle would then count into nothing.
                 recorder.register_counter(key, &METADATA).absolute(total.kept + total.live);
             }
-            for (key, gauge) in &self.gauges {
-                recorder.register_gauge(key, &METADATA).set(gauge.value);
+            for (key, gauge) in &mut self.gauges {
+                if gauge.known != Known::Unknown {
+                    gauge.last = gauge.value;
+                }
+                recorder.register_gauge(key, &METADATA).set(gauge.last);
             }
             // While no exporter is installed a recorder without any state stands in. Durations
             // handed to it would be lost, where totals would not; they wait for a real one.

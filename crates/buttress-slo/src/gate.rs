@@ -172,6 +172,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// A word for it that stays, for a page that answers in JSON and for a label.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Policy { .. } => "policy",
+            Self::TooLittleLeft { .. } => "too_little_left",
+            Self::NoData { .. } => "no_data",
+            Self::NoObjectives => "no_objectives",
+            Self::Excepted { .. } => "excepted",
+            Self::Paging { .. } => "paging",
+            Self::Carefully { .. } => "carefully",
+            Self::PartlyObserved { .. } => "partly_observed",
+            Self::OneInstance => "one_instance",
+        }
+    }
+
     const fn refuses(&self, needs_data: bool) -> bool {
         match self {
             Self::Policy { .. } | Self::TooLittleLeft { .. } | Self::NoObjectives => true,
@@ -370,6 +386,65 @@ mod tests {
         let said = observed(999_996_142).to_string();
         assert_eq!(said, "up: only 99.999% of the period was observed");
         assert_eq!(observed(30_000_000).to_string(), "up: only 3% of the period was observed");
+    }
+
+    #[test]
+    fn every_reason_has_its_word_and_its_sentence() {
+        let ask = Ask::new(Change::Security, Scope::Instance).at_least(Share::percent(50));
+        let said = |standings: &[Standing], ask: &Ask| -> Vec<_> {
+            let reasons = decide(standings, ask).reasons;
+            reasons.iter().map(|reason| format!("{}: {reason}", reason.as_str())).collect()
+        };
+        let feature = Ask::new(Change::Feature, Scope::Fleet).at_least(Share::percent(50));
+        let young = Standing {
+            coverage: Ratio::percent(3),
+            paging: true,
+            ..standing(Release::Carefully, 90)
+        };
+        let silent = Standing { has_data: false, ..standing(Release::Freely, 100) };
+
+        assert_eq!(
+            said(&[standing(Release::Nothing, -1)], &ask),
+            [
+                "excepted: up: the policy says some level, and excepts this",
+                "one_instance: this speaks for one instance, not for the fleet",
+            ]
+        );
+        assert_eq!(
+            said(&[standing(Release::FixesOnly, 20), young], &feature),
+            [
+                "policy: up: 20% of the error budget is left, and the policy says some level",
+                "too_little_left: up: 20% of the error budget is left, and 50% was asked for",
+                "carefully: up: the policy says some level: in small steps, and watched",
+                "partly_observed: up: only 3% of the period was observed",
+                "paging: up: a page fires",
+            ]
+        );
+        assert_eq!(said(&[silent], &feature), ["no_data: up: there is no data to judge by"]);
+        assert_eq!(said(&[], &feature), ["no_objectives: there is no objective to judge by"]);
+    }
+
+    #[test]
+    fn each_release_admits_its_changes_at_the_gate_and_no_others() {
+        use Change::{Feature, Fix, Rollback, Security, Urgent};
+        let all = [Feature, Fix, Security, Urgent, Rollback];
+        for release in Release::ALL {
+            let strict = Standing { exempt: Vec::new(), ..standing(release, 50) };
+            let admitted: Vec<_> = all
+                .into_iter()
+                .filter(|change| allows(std::slice::from_ref(&strict), *change))
+                .collect();
+            let expected: &[Change] = match release {
+                Release::Freely | Release::Normally | Release::Carefully => &all,
+                Release::FixesOnly => &[Fix],
+                Release::Nothing => &[],
+            };
+            assert_eq!(admitted, expected, "{release:?} without exceptions");
+            let usual = standing(release, 50);
+            for change in [Security, Urgent, Rollback] {
+                assert!(allows(std::slice::from_ref(&usual), change), "{release:?} {change}");
+            }
+        }
     }
 
     #[test]

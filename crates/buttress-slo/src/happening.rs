@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{AlertState, ClockChange, Name, Period, Severity, Share};
+use crate::{AlertState, ClockChange, Counts, Name, Period, Severity, Share};
 
 /// Something that happened at a tick, for a journal and for those who listen.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,15 @@ pub enum Happening {
         /// The period that began.
         period: Period,
     },
+    /// Somebody excused an objective for a time that has passed.
+    Excused {
+        /// Which.
+        objective: Name,
+        /// For what time.
+        period: Period,
+        /// What it had counted then, in units of its method.
+        counts: Counts,
+    },
     /// Maintenance began, or ended.
     Maintenance(bool),
     /// The clocks did more than to go on.
@@ -66,6 +75,9 @@ impl fmt::Display for Happening {
             }
             Self::NewPeriod { objective, period } => {
                 write!(f, "{objective}: a new budget for {period}")
+            }
+            Self::Excused { objective, period, counts: Counts { good, bad } } => {
+                write!(f, "{objective}: {good} good and {bad} bad of {period} are excused")
             }
             Self::Maintenance(true) => f.write_str("maintenance began: events are excluded"),
             Self::Maintenance(false) => f.write_str("maintenance ended"),

@@ -50,7 +50,7 @@
 //! | several as one | [`Composite`] |
 //! | how it stands | [`Numbers`], [`Budget`], [`Burn`], [`Forecast`] |
 //! | who is told when | [`alert`] |
-//! | what follows | [`policy`], [`gate`], and for layers [`Signal`] |
+//! | what follows | [`policy`], [`gate`], and for layers [`Signals`] |
 //! | what was said badly | [`lint`] |
 //! | a restart | [`snapshot`] |
 //!
@@ -94,10 +94,12 @@ mod anchor;
 mod budget;
 mod burn;
 mod cells;
+mod composed;
 mod composite;
 mod counts;
 mod coverage;
 mod exclusion;
+mod excuse;
 mod forecast;
 pub mod gate;
 mod happening;
@@ -111,6 +113,7 @@ mod ring;
 mod routes;
 mod share;
 mod signal;
+mod signals;
 mod sli;
 mod slices;
 pub mod snapshot;
@@ -152,6 +155,7 @@ pub use self::{
     routes::RouteSet,
     share::Share,
     signal::Signal,
+    signals::Signals,
     sli::{Outcome, Part, Sli},
     slices::{Method, SliceLength, TimeSlices},
     snapshot::{

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use buttress_core::Ratio;
 
-use crate::{AlertState, Budget, Burn, Coverage, Forecast, Period, Severity, Target, WindowCounts};
+use crate::{
+    AlertState, Budget, Burn, Counts, Coverage, Forecast, Period, Severity, Target, WindowCounts,
+};
 
 /// How one objective stands, as of the last tick.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,8 @@ impl Numbers {
 pub struct WindowBurn {
     /// The window.
     pub window: Duration,
+    /// What it holds, in units of the method.
+    pub counts: Counts,
     /// The burn of what was observed of it; `None` without events.
     pub burn: Option<Burn>,
     /// How much of it was observed.

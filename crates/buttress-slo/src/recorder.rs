@@ -2,7 +2,7 @@ use buttress_core::{Judgement, Timing};
 
 use crate::{
     Counts, Exclusion, Exclusions, Name, Objective, Outcome, RouteSet, Sli,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     cells::Cells,
 };
 
@@ -50,6 +50,7 @@ pub struct Recorder {
     exclusions: Exclusions,
     maintenance: AtomicBool,
     cells: Cells,
+    revised: Revised,
 }
 
 impl Recorder {
@@ -63,6 +64,7 @@ impl Recorder {
             exclusions: objective.exclusions().clone(),
             maintenance: AtomicBool::new(false),
             cells: Cells::new(),
+            revised: Revised::new(),
         }
     }
 
@@ -100,12 +102,11 @@ impl Recorder {
         }
     }
 
-    /// Counts events that are no calls: jobs, probes, or a verdict that comes late, such as an
-    /// order found lost. In maintenance they are excluded.
+    /// Counts events that are no calls: jobs, probes, or verdicts that were waited for, of an
+    /// objective whose calls are not counted until then; see [`Sli::Correctness`]. In maintenance
+    /// they are excluded.
     ///
-    /// A late verdict is one more event: the call that it is about may have been counted as good
-    /// already, and counts never go back. An objective that waits for the word counts each event
-    /// once; see [`Sli::Correctness`].
+    /// What was counted as good already and is found bad later goes to [`Recorder::revise`].
     #[inline]
     pub fn add(&self, counts: Counts) {
         if self.in_maintenance() {
@@ -116,16 +117,48 @@ impl Recorder {
         self.cells.add(Outcome::Bad, counts.bad);
     }
 
+    /// Takes a verdict that comes late: so many events that were counted as good were bad, such
+    /// as a token found forged or an order found lost. They are bad as of now, and were events of
+    /// when they were counted.
+    ///
+    /// Counts never go back, since whoever scrapes them would take that for a restart. So the
+    /// next good events stand for those that were not: until as many have come, there are so many
+    /// too many in all, on the good side.
+    ///
+    /// ```
+    /// use buttress_slo::{Counts, Objective, Recorder, Sli};
+    ///
+    /// let right = Objective::new("right".parse().unwrap(), Sli::Events, "99".parse().unwrap());
+    /// let recorder = Recorder::new(&right);
+    /// recorder.add(Counts { good: 10, bad: 0 });
+    /// assert_eq!(recorder.counts(), Counts { good: 10, bad: 0 });
+    ///
+    /// recorder.revise(1);
+    /// assert_eq!(recorder.counts(), Counts { good: 10, bad: 1 });
+    /// recorder.add(Counts { good: 10, bad: 0 });
+    /// assert_eq!(recorder.counts(), Counts { good: 19, bad: 1 });
+    /// ```
+    pub fn revise(&self, events: u64) {
+        self.cells.add(Outcome::Bad, events);
+        self.revised.add(events);
+    }
+
     /// Counts events as excluded.
     #[inline]
     pub fn exclude(&self, exclusion: Exclusion, events: u64) {
         self.cells.add(Outcome::Excluded(exclusion), events);
     }
 
-    /// The events of this process.
+    /// The events of this process. Neither count is ever less than it was.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.cells.counts()
+        let mut bad = 0;
+        let good = self.revised.good(|| {
+            let counts = self.cells.counts();
+            bad = counts.bad;
+            counts.good
+        });
+        Counts { good, bad }
     }
 
     /// What this process has excluded, by reason; those that never happened are among it.
@@ -148,6 +181,33 @@ impl Recorder {
     #[inline]
     fn in_maintenance(&self) -> bool {
         self.maintenance.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes what was found bad out of the good events, without their count ever going back.
+#[derive(Debug)]
+struct Revised {
+    /// How many of those counted as good were bad after all.
+    events: AtomicU64,
+    /// The most good events that anybody was told of.
+    told: AtomicU64,
+}
+
+impl Revised {
+    fn new() -> Self {
+        Self { events: AtomicU64::new(0), told: AtomicU64::new(0) }
+    }
+
+    fn add(&self, events: u64) {
+        // Relaxed: addition has no order, and who reads it a moment later tells of a moment ago.
+        self.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn good(&self, counted: impl FnOnce() -> u64) -> u64 {
+        let revised = self.events.load(Ordering::Relaxed);
+        let good = counted().saturating_sub(revised);
+        // Written by those who read, once a tick: no recorder fights over the line.
+        good.max(self.told.fetch_max(good, Ordering::Relaxed))
     }
 }
 
@@ -207,12 +267,101 @@ mod tests {
     }
 
     #[test]
-    fn late_verdicts_are_added() {
+    fn a_late_verdict_turns_a_good_event_into_a_bad_one_and_no_count_goes_back() {
+        let recorder = recorder(&available());
+        let good = |events| recorder.add(Counts { good: events, bad: 0 });
+        let (mut last, mut all) = (Counts::default(), Vec::new());
+        let mut look = || {
+            let now = recorder.counts();
+            assert!(now.good >= last.good && now.bad >= last.bad, "{now:?} after {last:?}");
+            last = now;
+            all.push((now.good, now.bad));
+        };
+
+        good(10);
+        look();
+        recorder.revise(3);
+        look();
+        good(2);
+        look();
+        good(2);
+        look();
+        // Nobody was told of them yet, so they were never good.
+        good(5);
+        recorder.revise(5);
+        look();
+
+        assert_eq!(all, [(10, 0), (10, 3), (10, 3), (11, 3), (11, 8)]);
+    }
+
+    #[test]
+    fn a_late_verdict_counts_in_maintenance_as_the_call_came_before_it() {
+        let recorder = recorder(&available());
+        recorder.add(Counts { good: 2, bad: 0 });
+        recorder.set_maintenance(true);
+
+        recorder.revise(1);
+
+        assert_eq!(recorder.counts(), Counts { good: 1, bad: 1 });
+    }
+
+    #[test]
+    fn counts_do_not_go_back_for_anybody_while_verdicts_come_late() {
+        let recorder = recorder(&available());
+        recorder.add(Counts { good: 10_000, bad: 0 });
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..5_000).for_each(|_| recorder.revise(1)));
+                scope.spawn(|| {
+                    let mut last = Counts::default();
+                    while last.bad < 10_000 {
+                        let now = recorder.counts();
+                        assert!(now.good >= last.good && now.bad >= last.bad);
+                        last = now;
+                    }
+                });
+            }
+        });
+        recorder.add(Counts { good: 10_000, bad: 0 });
+
+        assert_eq!(recorder.counts(), Counts { good: 10_000, bad: 10_000 });
+    }
+
+    #[test]
+    fn events_and_exclusions_are_added() {
         let recorder = recorder(&available());
 
         recorder.add(Counts { good: 0, bad: 1 });
         recorder.exclude(Exclusion::Application, 2);
 
         assert_eq!(recorder.counts(), Counts { good: 0, bad: 1 });
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg buttress_loom" cargo test -p buttress-slo --release --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn loom_a_late_verdict_moves_no_count_back() {
+        loom::model(|| {
+            let counted = Arc::new((AtomicU64::new(1), Revised::new()));
+            let writer = Arc::clone(&counted);
+            let writer = thread::spawn(move || {
+                writer.1.add(1);
+                writer.0.fetch_add(1, Ordering::Relaxed);
+            });
+            let told = || counted.1.good(|| counted.0.load(Ordering::Relaxed));
+
+            let (first, second) = (told(), told());
+            writer.join().unwrap();
+            let last = told();
+
+            assert!(first <= second && second <= last, "{first}, {second}, {last}");
+            assert!((1..=2).contains(&last), "two were counted, and one of them was bad");
+        });
     }
 }

@@ -130,6 +130,27 @@ impl Ring {
         self.total = total;
     }
 
+    /// Takes what came from `from` on and before `until` out of all counts, or what is kept of it.
+    /// The slots at both ends are taken in part, as if their events had come evenly.
+    pub(crate) fn take_out(&mut self, from: i64, until: i64) -> TakenOut {
+        let at = |time: i64| match self.since(time) {
+            Some(window) => self.total.since(window.counts),
+            None => self.tiers.last().and_then(Tier::oldest).map_or(self.total, |(_, old)| old),
+        };
+        let (until, at_from) = (until.min(self.now), at(from));
+        let counts = if from < until { at(until).since(at_from) } else { Counts::default() };
+        let taken = TakenOut { from, until, at_from, counts };
+        for tier in &mut self.tiers {
+            let kept = i64::try_from(tier.slots.len()).unwrap_or(i64::MAX);
+            for number in tier.head - kept + 1..=tier.head {
+                let (time, place) = (number * tier.step, tier.place(number));
+                tier.slots[place] = taken.apply(time, tier.slots[place]);
+            }
+        }
+        self.total = self.total.since(counts);
+        taken
+    }
+
     /// The bytes of all slots.
     pub(crate) fn bytes(&self) -> usize {
         self.tiers.iter().map(|tier| size_of_val(&*tier.slots)).sum()
@@ -143,6 +164,29 @@ const LONGEST: i64 = 2 * 366 * 24 * HOUR;
 
 pub(crate) fn seconds(from: i64, until: i64) -> u64 {
     saturate(u128::from(until.saturating_sub(from).max(0).unsigned_abs()))
+}
+
+/// What was taken out of cumulative counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TakenOut {
+    from: i64,
+    until: i64,
+    at_from: Counts,
+    pub(crate) counts: Counts,
+}
+
+impl TakenOut {
+    /// What a cumulative count of `time` is without it.
+    pub(crate) fn apply(&self, time: i64, counts: Counts) -> Counts {
+        if time <= self.from {
+            return counts;
+        }
+        if time >= self.until {
+            return counts.since(self.counts);
+        }
+        let Counts { good, bad } = counts.since(self.at_from);
+        counts.since(Counts { good: good.min(self.counts.good), bad: bad.min(self.counts.bad) })
+    }
 }
 
 /// The two known counts around a moment.

@@ -34,6 +34,7 @@ pub struct Signal {
     /// In millionths; all ones for none.
     burn: AtomicU64,
     paging: AtomicBool,
+    ticks: AtomicU64,
 }
 
 /// What a tick writes.
@@ -52,6 +53,7 @@ impl Signal {
             remaining: AtomicI64::new(Share::ONE.parts_per_billion()),
             burn: AtomicU64::new(u64::MAX),
             paging: AtomicBool::new(false),
+            ticks: AtomicU64::new(0),
         }
     }
 
@@ -62,6 +64,7 @@ impl Signal {
         self.remaining.store(reading.remaining.parts_per_billion(), Ordering::Relaxed);
         self.burn.store(burn, Ordering::Relaxed);
         self.paging.store(reading.paging, Ordering::Relaxed);
+        self.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What may be released.
@@ -91,8 +94,30 @@ impl Signal {
         self.paging.load(Ordering::Relaxed)
     }
 
-    /// The share of its retry budget that a retry layer had better keep to: all of it while the
-    /// budget burns no faster than `limit`, and so many times less as it burns faster. A few
+    /// How many times it was written. Who must not act upon old news, such as one that injects
+    /// faults, sees by it that somebody still ticks.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// How much had better be done of what can be done without: all of it while the policy
+    /// releases as ever, half from the level on that asks for care, and a quarter while a page
+    /// fires.
+    ///
+    /// It falls at once, and rises as pages clear and policies do: a page when its windows have
+    /// recovered, a level 2 % above its edge and an hour after it was reached.
+    #[must_use]
+    pub fn leeway(&self) -> Ratio {
+        match (self.is_paging(), self.release()) {
+            (true, _) => Ratio::percent(25),
+            (false, Release::Freely | Release::Normally) => Ratio::ONE,
+            (false, _) => Ratio::percent(50),
+        }
+    }
+
+    /// The share of its retry budget that a retry layer had better keep to: [`Signal::leeway`],
+    /// and while the budget burns faster than `limit`, so many times less as it does. A few
     /// failures are what retries are for; retries of many are load on top of a service that
     /// fails already. The factor of the fastest page, 14.4, is a good limit.
     #[must_use]
@@ -100,7 +125,7 @@ impl Signal {
         let burn = self.burn().unwrap_or(limit).max(limit).as_millionths();
         let parts = (u128::from(limit.as_millionths()) * 1_000_000_000).checked_div(burn.into());
         let parts = parts.and_then(|parts| u32::try_from(parts).ok());
-        parts.and_then(Ratio::per_billion).unwrap_or(Ratio::ONE)
+        parts.and_then(Ratio::per_billion).unwrap_or(Ratio::ONE).min(self.leeway())
     }
 
     /// Whether traffic that can be done without had better go: a page fires, or the policy
@@ -158,5 +183,36 @@ mod tests {
         assert!(signal(Release::Normally, slow, true).sheds());
         assert!(signal(Release::FixesOnly, slow, false).sheds());
         assert!(!signal(Release::Carefully, slow, false).sheds());
+    }
+
+    #[test]
+    fn what_can_be_done_without_is_half_on_a_slow_level_and_a_quarter_under_a_page() {
+        let leeway = |release, paging| signal(release, None, paging).leeway().to_string();
+
+        assert_eq!(leeway(Release::Freely, false), "1");
+        assert_eq!(leeway(Release::Normally, false), "1");
+        for release in [Release::Carefully, Release::FixesOnly, Release::Nothing] {
+            assert_eq!(leeway(release, false), "0.5", "{release:?}");
+            assert_eq!(leeway(release, true), "0.25", "{release:?}");
+        }
+        let calm = signal(Release::Nothing, Some(Burn::ONE), false);
+        assert_eq!(calm.retry_share(Burn::times(10)).to_string(), "0.5", "spent long ago");
+        let burning = signal(Release::Carefully, Some(Burn::times(100)), true);
+        assert_eq!(burning.retry_share(Burn::times(10)).to_string(), "0.1");
+    }
+
+    #[test]
+    fn who_looks_twice_sees_whether_somebody_ticks() {
+        let signal = signal(Release::Normally, None, false);
+        let before = signal.ticks();
+
+        signal.set(Reading {
+            release: Release::Normally,
+            remaining: Share::ONE,
+            burn: None,
+            paging: false,
+        });
+
+        assert_eq!(signal.ticks(), before + 1);
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Track {
     pub(crate) signal: Arc<Signal>,
     /// What was counted before this process, in units of the method.
     pub(crate) before: Counts,
+    /// What was counted, before or since, and is excused.
+    pub(crate) excused: Counts,
     slicer: Slicer,
     pub(crate) ring: Ring,
     pub(crate) since: i64,
@@ -44,6 +46,7 @@ impl Track {
             recorder,
             signal: Arc::new(Signal::new()),
             before: Counts::default(),
+            excused: Counts::default(),
             slicer: Slicer::new(objective.method(), now.steady),
             ring: Ring::new(objective.longest(), now.steady, Counts::default()),
             since: now.steady,
@@ -73,7 +76,8 @@ impl Track {
             (self.events, self.last_event) = (events, Some(now.steady));
         }
         let counted = self.slicer.advance(now.steady, events, maintenance);
-        self.ring.advance(now.steady, self.before.plus(counted));
+        let known = self.before.plus(counted).since(self.excused);
+        self.ring.advance(now.steady, known);
         self.renew(now, happened);
         self.look(now, gaps, happened);
         self.publish(gaps, now);
@@ -89,6 +93,7 @@ impl Track {
         self.ring = Ring::new(self.objective.longest(), steady, Counts::default());
         self.slicer = Slicer::new(self.objective.method(), steady);
         self.before = Counts::default();
+        self.excused = Counts::default();
         self.events = Counts::default();
     }
 
@@ -345,7 +350,7 @@ const RECENT: Duration = Duration::from_secs(3600);
 
 fn burn(view: &View<'_>, window: Duration) -> WindowBurn {
     let (counts, coverage) = view.window(window);
-    WindowBurn { window, burn: Burn::of(counts, view.target), coverage }
+    WindowBurn { window, counts, burn: Burn::of(counts, view.target), coverage }
 }
 
 fn ago(since: i64, now: Moment) -> Duration {

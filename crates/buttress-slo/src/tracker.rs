@@ -2,12 +2,12 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::{
     AlertState, AlertStatus, Clocks, Composite, Counts, Happening, Maintenance, Moment, Name,
-    Numbers, Objective, Recorder, Severity, Share, Signal, Target, WindowCounts,
+    Numbers, Objective, Recorder, Severity, Share, Signal, Signals, Target, WindowCounts,
     anchor::Anchor,
+    composed::Composed,
     coverage::{Coverage, Gaps},
     gate::Standing,
     maintenance::Calendar,
-    policy::Position,
     track::Track,
 };
 
@@ -21,10 +21,10 @@ use crate::{
 pub struct Tracker {
     pub(crate) service: Name,
     pub(crate) tracks: Vec<Track>,
-    pub(crate) composites: Vec<(Composite, Option<Position>)>,
+    pub(crate) composites: Vec<Composed>,
     pub(crate) anchor: Anchor,
     pub(crate) gaps: Gaps,
-    calendar: Calendar,
+    pub(crate) calendar: Calendar,
     maintenance: bool,
     clock_changes: u64,
 }
@@ -70,7 +70,7 @@ impl Tracker {
         Ok(())
     }
 
-    /// Takes several of its objectives as one.
+    /// Takes several of its objectives as one: before it is restored, or its level is not.
     ///
     /// # Errors
     ///
@@ -84,12 +84,12 @@ impl Tracker {
         if composite.remaining(|_| Some(Share::ONE)).is_none() {
             return Err(TrackerError::Weightless(composite.name().clone()));
         }
-        self.composites.push((composite, None));
+        self.composites.push(Composed::new(composite));
         Ok(())
     }
 
     fn check(&self, name: &Name) -> Result<(), TrackerError> {
-        let composite = self.composites.iter().any(|(composite, _)| composite.name() == name);
+        let composite = self.composites.iter().any(|composed| composed.composite.name() == name);
         if composite || self.track(name.as_str()).is_some() {
             return Err(TrackerError::Duplicate(name.clone()));
         }
@@ -155,39 +155,10 @@ impl Tracker {
         }
         let longest = self.tracks.iter().map(|track| track.objective.longest()).max();
         self.gaps.forget_before(now.steady.saturating_sub_unsigned(longest.unwrap_or(0)));
-        self.tick_composites(now, &mut happened);
-        happened
-    }
-
-    fn tick_composites(&mut self, now: Moment, happened: &mut Vec<Happening>) {
-        let mut composites = std::mem::take(&mut self.composites);
-        for (composite, position) in &mut composites {
-            let Some(remaining) = self.remaining(composite) else { continue };
-            let policy = composite.policy();
-            let position =
-                position.get_or_insert_with(|| Position::new(policy, remaining, now.steady));
-            let paging = self.is_paging(composite);
-            let Some(from) = position.step(policy, remaining, paging, now.steady) else { continue };
-            let level = |place: usize| policy.levels()[place].name().into();
-            happened.push(Happening::Level {
-                name: composite.name().clone(),
-                from: level(from),
-                to: level(position.place),
-                remaining,
-            });
+        for composed in &mut self.composites {
+            happened.extend(composed.tick(&self.tracks, &self.gaps, now));
         }
-        self.composites = composites;
-    }
-
-    fn remaining(&self, composite: &Composite) -> Option<Share> {
-        composite.remaining(|part| {
-            let track = self.track(part.as_str())?;
-            Some(track.budget(&self.gaps, self.now()).remaining())
-        })
-    }
-
-    fn is_paging(&self, composite: &Composite) -> bool {
-        composite.parts().any(|part| self.track(part.as_str()).is_some_and(Track::is_paging))
+        happened
     }
 
     /// The service.
@@ -215,7 +186,7 @@ impl Tracker {
 
     /// The composites, in the order in which they were added.
     pub fn composites(&self) -> impl Iterator<Item = &Composite> {
-        self.composites.iter().map(|(composite, _)| composite)
+        self.composites.iter().map(|composed| &composed.composite)
     }
 
     /// Where the events of an objective are recorded; `None` for an unknown name, as below.
@@ -229,10 +200,18 @@ impl Tracker {
         self.tracks.iter().map(|track| Arc::clone(&track.recorder))
     }
 
-    /// How an objective stands, for layers to read without a lock.
+    /// How an objective, or a composite, stands, for layers to read without a lock.
     #[must_use]
-    pub fn signal(&self, objective: &str) -> Option<Arc<Signal>> {
-        self.track(objective).map(|track| Arc::clone(&track.signal))
+    pub fn signal(&self, name: &str) -> Option<Arc<Signal>> {
+        let track = self.track(name).map(|track| &track.signal);
+        let composed = || self.composites.iter().find(|it| it.composite.name().as_str() == name);
+        track.or_else(|| composed().map(|it| &it.signal)).map(Arc::clone)
+    }
+
+    /// How all objectives stand together, for layers to read without a lock.
+    #[must_use]
+    pub fn signals(&self) -> Signals {
+        Signals::of(self.tracks.iter().map(|track| Arc::clone(&track.signal)))
     }
 
     /// The numbers of an objective.
@@ -281,28 +260,8 @@ impl Tracker {
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {
         let tracks = self.tracks.iter().map(|track| track.standing(&self.gaps, self.now()));
-        tracks.chain(self.composites.iter().filter_map(|one| self.composed(one))).collect()
-    }
-
-    fn composed(&self, (composite, position): &(Composite, Option<Position>)) -> Option<Standing> {
-        let remaining = self.remaining(composite)?;
-        let policy = composite.policy();
-        // Before its first tick a composite stands where its edges say.
-        let position = position.unwrap_or_else(|| Position::new(policy, remaining, 0));
-        let level = &policy.levels()[position.place];
-        let parts = composite.parts().filter_map(|part| self.track(part.as_str()));
-        let parts: Vec<_> = parts.map(|part| part.standing(&self.gaps, self.now())).collect();
-        Some(Standing {
-            name: composite.name().clone(),
-            level: level.name().into(),
-            place: position.place,
-            release: level.release(),
-            exempt: policy.exceptions().to_vec(),
-            remaining,
-            paging: self.is_paging(composite),
-            has_data: parts.iter().all(|part| part.has_data),
-            coverage: parts.iter().map(|part| part.coverage).min()?,
-        })
+        let composed = |one: &Composed| one.standing(&self.tracks, &self.gaps, self.now());
+        tracks.chain(self.composites.iter().filter_map(composed)).collect()
     }
 
     /// Promises another share from now on. The counts stay: they do not depend on it.

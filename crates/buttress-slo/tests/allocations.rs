@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use allocation_counter::measure;
-use buttress_core::{Judgement, Reason, TimeLimit, Timing, Verdict};
+use buttress_core::{Judgement, Ratio, Reason, TimeLimit, Timing, Verdict};
 use buttress_slo::{
-    Call, Clocks, Counts, Exclusion, Maintenance, Method, Objective, Part, Sli, SliceLength,
+    Burn, Call, Clocks, Counts, Exclusion, Maintenance, Method, Objective, Part, Sli, SliceLength,
     TimeSlices, Tracker, Weekday, Window, Zone,
 };
 
@@ -54,10 +54,27 @@ fn recording_allocates_nothing() {
         }
         recorders[0].add(Counts { good: 1, bad: 1 });
         recorders[0].exclude(Exclusion::Left, 1);
+        recorders[0].revise(1);
     };
     record();
 
     let allocated = measure(record);
+
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn a_layer_that_asks_how_it_goes_allocates_nothing() {
+    let (tracker, _) = tracker();
+    let signals = tracker.signals();
+    let (retries, optional) = (signals.retries(Burn::times(14)), signals.optional_work());
+
+    let allocated = measure(|| {
+        assert_eq!((retries.share(), optional.share()), (Ratio::ONE, Ratio::ONE));
+        assert!(!signals.sheds() && !signals.allows_chaos(Burn::ONE) && signals.burn().is_none());
+        let clone = signals.clone();
+        assert!(clone.remaining().is_some());
+    });
 
     assert_eq!(allocated.count_total, 0);
 }

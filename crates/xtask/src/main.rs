@@ -26,9 +26,9 @@ enum Task {
         /// How often a process is killed while it saves.
         #[arg(long, default_value_t = 100)]
         kills: u32,
-        /// How many damaged snapshots are read: six million take about ten minutes.
-        #[arg(long, default_value_t = 6_000_000)]
-        cases: u32,
+        /// For how long damaged snapshots are read, in seconds.
+        #[arg(long, default_value_t = 600)]
+        fuzz_seconds: u64,
     },
 }
 
@@ -37,7 +37,9 @@ fn main() -> ExitCode {
         Task::Test => steps::test(),
         Task::Ci => steps::ci(),
         Task::Soak => steps::soak(),
-        Task::SoakSlo { seconds, kills, cases } => steps::soak_slo(seconds, kills, cases),
+        Task::SoakSlo { seconds, kills, fuzz_seconds } => {
+            steps::soak_slo(seconds, kills, fuzz_seconds)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,11 @@
 //! What each task does, step by step.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::{prometheus, setup};
 
@@ -59,22 +64,19 @@ pub(crate) fn soak() -> Done {
     cargo("the incumbent and us", &["bench", "--bench", "incumbent"])?;
     setup::tools(&[setup::VALGRIND])?;
     cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])?;
-    soak_slo(600, 100, 6_000_000)
+    soak_slo(600, 100, 600)
 }
 
 /// Objectives against kills, damaged files and a real Prometheus; what is 0 is left out.
-pub(crate) fn soak_slo(seconds: u64, kills: u32, cases: u32) -> Done {
+pub(crate) fn soak_slo(seconds: u64, kills: u32, fuzz_seconds: u64) -> Done {
     if kills > 0 {
         let killed = ["test", "-p", "buttress-tests", "--test", "slo_kill", "--", "--nocapture"];
         let mut kill = Command::new(cargo_path());
         kill.args(killed).env("BUTTRESS_KILLS", kills.to_string());
         run(&format!("{kills} kills while snapshots are saved"), &mut kill)?;
     }
-    if cases > 0 {
-        let fuzz = ["test", "-p", "buttress-slo", "--release", "--lib", "do_not_panic"];
-        let mut fuzzed = Command::new(cargo_path());
-        fuzzed.args(fuzz).env("PROPTEST_CASES", cases.to_string());
-        run(&format!("{cases} damaged snapshots of each kind"), &mut fuzzed)?;
+    if fuzz_seconds > 0 {
+        fuzz(Duration::from_secs(fuzz_seconds))?;
     }
     if seconds > 0 {
         setup::tools(&[setup::PROMETHEUS])?;
@@ -84,6 +86,27 @@ pub(crate) fn soak_slo(seconds: u64, kills: u32, cases: u32) -> Done {
         prometheus::compare(&Path::new(&target).join("debug/examples/quickstart"), seconds)?;
     }
     Ok(())
+}
+
+/// Reads damaged snapshots for so long. Each round draws from another seed.
+fn fuzz(time: Duration) -> Done {
+    /// A few seconds' worth, so that the time is kept to.
+    const ROUND: u64 = 50_000;
+    #[expect(clippy::disallowed_methods, reason = "how long it takes is what was asked for")]
+    let started = Instant::now();
+    let mut read = 0;
+    loop {
+        let fuzz = ["test", "-q", "-p", "buttress-slo", "--release", "--lib", "do_not_panic"];
+        let mut fuzzed = Command::new(cargo_path());
+        fuzzed.args(fuzz).env("PROPTEST_CASES", ROUND.to_string());
+        run(&format!("{ROUND} damaged snapshots of each kind"), &mut fuzzed)?;
+        read += ROUND;
+        let elapsed = started.elapsed();
+        if elapsed >= time {
+            println!("\n{read} damaged snapshots of each kind in {} s", elapsed.as_secs());
+            return Ok(());
+        }
+    }
 }
 
 fn cargo(what: &str, arguments: &[&str]) -> Done {

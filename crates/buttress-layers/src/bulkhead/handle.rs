@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use buttress_core::{
-    Change, Criticality, Event, Kind, Observe, Observers, Rejection, Shared, TimeLimit,
+    Change, Criticality, Event, Kind, Leeway, Observe, Observers, Ratio, Rejection, Shared,
+    TimeLimit,
     bulkhead::{Adaptive, Ask, Control, Drain, Entry, Gate, Refusal, Sample, Seat, Would},
     cells::Counter,
 };
@@ -29,6 +31,8 @@ pub(super) struct State {
     /// The limit that observers were last told of.
     told: AtomicU32,
     drain: Mutex<Drain>,
+    /// How much of its share of the room a class has that is shed.
+    leeway: ArcSwapOption<Leeway>,
     pub(super) admitted: Counter,
     waited: Counter,
     /// Those who left the queue by themselves.
@@ -50,6 +54,7 @@ impl State {
             control: Mutex::new(None),
             told: AtomicU32::new(limit),
             drain: Mutex::default(),
+            leeway: ArcSwapOption::empty(),
             admitted: Counter::new(),
             waited: Counter::new(),
             abandoned: Counter::new(),
@@ -173,6 +178,20 @@ impl State {
         self.shadow.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_leeway(&self, leeway: Option<Leeway>) {
+        self.leeway.store(leeway.map(Arc::new));
+    }
+
+    /// What is left just now of a share of the room.
+    #[inline]
+    pub(super) fn leave_of(&self, share: Ratio) -> Ratio {
+        let leeway = self.leeway.load();
+        let Some(leeway) = &*leeway else { return share };
+        let parts = leeway.share().of(share.parts_per_billion().into());
+        // A part of what fits does so.
+        u32::try_from(parts).ok().and_then(Ratio::per_billion).unwrap_or(share)
+    }
+
     fn wait(&self) -> TimeLimit {
         let wait = Duration::from_nanos(self.wait.load(Ordering::Relaxed));
         TimeLimit::try_from(wait).expect("it was a time limit when it was set")
@@ -288,6 +307,13 @@ impl BulkheadHandle {
     pub fn set_wait(&self, limit: TimeLimit) {
         self.state.set_wait(limit);
         self.state.emit_room();
+    }
+
+    /// Sheds as [`BulkheadLayer::leeway`] says, by this one from now on; `None` for as much room
+    /// as the classes were given.
+    pub fn set_leeway(&self, leeway: impl Into<Option<Leeway>>) {
+        self.state.set_leeway(leeway.into());
+        self.state.emit(Change::Settings);
     }
 
     /// Whether the layer decides and counts but refuses nothing, and lets nobody wait.

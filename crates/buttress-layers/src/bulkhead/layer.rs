@@ -1,7 +1,7 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use buttress_core::{
-    Auto, Custom, Shared, TimeLimit,
+    Auto, Custom, Leeway, Shared, TimeLimit,
     bulkhead::{Adaptive, Partitions},
     http::Classified,
 };
@@ -84,6 +84,15 @@ impl<X, T> BulkheadLayer<X, T> {
     #[must_use]
     pub fn criticality_by<F>(self, shedding: Shedding, by: F) -> BulkheadLayer<X, Ranked<F, T>> {
         self.criticality(shedding).triage(|others| Ranked::new(by, others))
+    }
+
+    /// Sheds sooner when there is less leeway: of its share of the room each class that
+    /// [`criticality`](Self::criticality) sheds has no more than this part, as of each moment, and place for one at the least. What
+    /// is critical keeps its own. It becomes part of the layer's state.
+    #[must_use]
+    pub fn leeway(self, leeway: Leeway) -> Self {
+        self.state.set_leeway(Some(leeway));
+        self
     }
 
     /// Moves the limit with the latency that is measured; that of [`new`](BulkheadLayer::new) is

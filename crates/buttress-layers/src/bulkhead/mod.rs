@@ -54,6 +54,9 @@
 //! of a waiter that is less critical: the last of the least critical goes. Who waits and is not
 //! displaced keeps its turn, whatever its class, so nobody starves.
 //!
+//! With [`leeway`](BulkheadLayer::leeway) somebody else makes what is shed less still, such as an
+//! error budget that burns: see [`slo`](crate::slo).
+//!
 //! What a header says of its criticality is believed, whoever sends it: have your edge strip it
 //! from what strangers send.
 //!

@@ -5,7 +5,7 @@ use std::{
 };
 
 use buttress_core::{
-    Auto, Facts, Judge, Reject, Shared,
+    Auto, Criticality, Facts, Judge, Reject, Shared,
     bulkhead::{Ask, Entry},
     clock,
 };
@@ -62,6 +62,9 @@ impl<S, X, T> Bulkhead<S, X, T> {
             let read = || self.exchange.criticality(request, facts, shedding.header);
             ask.criticality = criticality.or_else(read).unwrap_or_default();
             ask.share = shedding.share_of(ask.criticality);
+            if ask.criticality < Criticality::Critical {
+                ask.share = self.state.leave_of(ask.share);
+            }
             if shedding.propagate {
                 let header = shedding.header;
                 self.exchange.set_criticality(request, facts, header, ask.criticality);

@@ -63,7 +63,9 @@
 //! Where a client retries three times, and its caller does too, a service that is down gets nine
 //! times its load. A [`Budget`](buttress_core::retry::Budget) is a share of the requests, by
 //! default a fifth of the last ten seconds and ten a second besides. It is exact, and one value:
-//! clone it into all layers that call the same service.
+//! clone it into all layers that call the same service. With
+//! [`Budget::leeway`](buttress_core::retry::Budget::leeway) it shrinks while an error budget burns:
+//! see [`slo`](crate::slo).
 //!
 //! # Sharing
 //!

@@ -49,7 +49,38 @@
 //! judged once, and its verdict is handed to each objective. Which calls are events of it, and
 //! which are excluded, the [`Objective`](buttress_slo::Objective) says. A handler tells what the
 //! status cannot, with a [`Verdict`](buttress_core::Verdict) in its response's extensions; what is
-//! found out later goes to [`SloTracker::recorder`].
+//! found out later goes to [`Recorder::revise`](buttress_slo::Recorder::revise), which
+//! [`SloTracker::recorder`] hands out.
+//!
+//! # What layers do about it
+//!
+//! [`SloTracker::signals`] tells layers how all objectives stand, the worst of them, without a lock:
+//! what may be released, what is left, how fast it burns, and whether a page fires. A
+//! [`Leeway`](buttress_core::Leeway) made of it closes the loop: while the budget burns a retry
+//! budget shrinks, and work that can be shed gets less of a bulkhead's room. It comes back by
+//! itself, when the page has cleared and the policy has risen again.
+//!
+//! ```
+//! # use buttress_core::{BoxError, retry::{Budget, Settings}};
+//! # use buttress_layers::{bulkhead::{BulkheadLayer, Shedding}, retry::RetryLayer, slo::SloTracker};
+//! # use buttress_slo::{Burn, Objective, Sli};
+//! # fn main() -> Result<(), BoxError> {
+//! let up = Objective::new("up".parse()?, Sli::Availability, "99.9%".parse()?);
+//! let tracker = SloTracker::new("checkout".parse()?, [up])?;
+//! let signals = tracker.signals();
+//!
+//! let budget = Budget::percent(20).leeway(signals.retries(Burn::times(14)));
+//! let retry = RetryLayer::new("stock", Settings::default().budget(budget));
+//! let bulkhead = BulkheadLayer::new("checkout", 100.try_into()?)
+//!     .criticality(Shedding::new())
+//!     .leeway(signals.optional_work());
+//!
+//! assert_eq!(retry.handle().balance(), Some(100));
+//! assert!(!signals.allows_chaos(Burn::times(2)), "not before there is traffic");
+//! # let _ = bulkhead;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Restarts
 //!

@@ -19,6 +19,10 @@ pub(super) fn tell(service: &str, happening: &Happening, event: impl FnOnce(&Eve
             (name.as_str(), Some(&**to), Change::Level { remaining })
         }
         Happening::NewPeriod { objective, .. } => (objective.as_str(), None, Change::NewPeriod),
+        Happening::Excused { objective, counts, .. } => {
+            let (good, bad) = (counts.good, counts.bad);
+            (objective.as_str(), None, Change::Excused { good, bad })
+        }
         Happening::Maintenance(on) => (service, None, Change::Maintenance(*on)),
         Happening::Clock(change) => match clock(*change) {
             Some(change) => (service, None, change),

@@ -20,7 +20,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::sli::SliLayer;
 
+mod closes;
 mod file;
+mod time;
 
 /// Midnight, 1 January 2026, UTC.
 const NEW_YEAR: Duration = Duration::from_secs(1_767_225_600);
@@ -282,6 +284,42 @@ async fn the_gate_and_a_new_target_and_the_lint_are_the_trackers() {
     assert!(tracker.lint("down", None).is_none());
     let unknown = tracker.retarget(&"down".parse().unwrap(), "90%".parse().unwrap());
     assert_eq!(unknown.unwrap_err().to_string(), "there is no objective named down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_excused_is_told_and_the_alerts_look_again_at_once() {
+    let tracker = tracker([up()]);
+    let (told, heard) = (Told::default(), Arc::new(Mutex::new(Vec::new())));
+    tracker.observe(Arc::new(told.clone()));
+    let into = Arc::clone(&heard);
+    tracker.listen(move |happening| into.lock().unwrap().push(happening.to_string()));
+    let recorder = tracker.recorder("up").unwrap();
+    for second in 0..120 {
+        let bad = if second < 60 { 0 } else { 10 };
+        recorder.add(Counts { good: 10 - bad, bad });
+        advance(Duration::from_secs(1)).await;
+        tracker.tick();
+    }
+    // Not yet ticked, and of that time.
+    recorder.add(Counts { good: 0, bad: 10 });
+    advance(Duration::from_secs(1)).await;
+    told.take();
+    heard.lock().unwrap().clear();
+
+    let start = SystemTime::UNIX_EPOCH + NEW_YEAR + Duration::from_secs(60);
+    let name = "up".parse().unwrap();
+    tracker.excuse(&name, start, start + Duration::from_secs(61)).unwrap();
+
+    let told = told.take();
+    assert_eq!(told[0], "slo up: 0 good and 610 bad events are excused, and out of all windows");
+    assert_eq!(told[1], "slo up[page-fast]: page is quiet, was firing");
+    let expected =
+        "up: 0 good and 610 bad of 2026-01-01T00:01:00Z to 2026-01-01T00:02:00Z are excused";
+    assert_eq!(heard.lock().unwrap()[0], expected);
+    assert_eq!(tracker.numbers("up").unwrap().budget.counts(), Counts { good: 600, bad: 0 });
+    assert_eq!(counted(&tracker, "up"), (600, 610), "what is scraped does not go back");
+    let nobody = "nobody".parse().unwrap();
+    assert!(tracker.excuse(&nobody, start, start).is_err());
 }
 
 #[tokio::test(start_paused = true)]

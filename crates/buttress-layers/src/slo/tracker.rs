@@ -10,8 +10,8 @@ use std::{
 use buttress_core::{Change, Event, Observe, Observers};
 use buttress_slo::{
     AlertState, AlertStatus, Clocks, Composite, Counts, Coverage, Happening, Maintenance, Name,
-    Numbers, Objective, Recorder, Severity, Signal, Standing, Target, Tracker, TrackerError,
-    WindowCounts,
+    Numbers, Objective, Recorder, Severity, Signal, Signals, Standing, Target, Tracker,
+    TrackerError, WindowCounts,
     gate::{Ask, Decision, decide},
     lint::{Lint, lint},
 };
@@ -185,6 +185,10 @@ impl SloTracker {
             // Under the lock, so that no reading is older than the one before it.
             tracker.tick((self.shared.clocks)())
         };
+        self.tell(&happened);
+    }
+
+    fn tell(&self, happened: &[Happening]) {
         if happened.is_empty() {
             return;
         }
@@ -193,7 +197,7 @@ impl SloTracker {
             self.shared.listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
         // One who panics keeps nobody else from hearing it, nor from hearing the rest.
         let mut panic = KeptBack::default();
-        for happening in &happened {
+        for happening in happened {
             let service = self.shared.service.as_str();
             panic.run(|| tell(service, happening, |event| self.shared.observers.emit(event)));
             for listener in &listeners {
@@ -244,10 +248,17 @@ impl SloTracker {
         self.shared.recorders.iter().cloned()
     }
 
-    /// How an objective stands, for layers to read without a lock.
+    /// How an objective, or a composite, stands, for layers to read without a lock.
     #[must_use]
-    pub fn signal(&self, objective: &str) -> Option<Arc<Signal>> {
-        self.lock().signal(objective)
+    pub fn signal(&self, name: &str) -> Option<Arc<Signal>> {
+        self.lock().signal(name)
+    }
+
+    /// How all objectives stand together, for layers to read without a lock: what retries and
+    /// shedding are held back by. See [`Signals`].
+    #[must_use]
+    pub fn signals(&self) -> Signals {
+        self.lock().signals()
     }
 
     /// The numbers of an objective, as of the last tick.
@@ -331,6 +342,27 @@ impl SloTracker {
     pub fn end_maintenance(&self) {
         self.lock().end_maintenance();
         self.tick();
+    }
+
+    /// Excuses an objective for a time that has passed: what it counted then is taken out of
+    /// every window, the alerts look again at once, and everybody is told. See [`Tracker::excuse`]
+    /// for what stays.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such objective.
+    pub fn excuse(
+        &self,
+        objective: &Name,
+        from: SystemTime,
+        until: SystemTime,
+    ) -> Result<(), TrackerError> {
+        // What came since the last tick may be of that time.
+        self.tick();
+        let happened = self.lock().excuse(objective, from, until)?;
+        self.tell(&[happened]);
+        self.tick();
+        Ok(())
     }
 
     /// Whether maintenance was on at the last tick.

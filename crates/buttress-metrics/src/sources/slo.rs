@@ -2,19 +2,22 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_core::Observe;
 use buttress_layers::slo::SloTracker;
-use buttress_slo::{AlertState, Coverage, Exhaustion, Numbers, Objective, Recorder, Severity};
+use buttress_slo::{
+    AlertState, Burn, Counts, Coverage, Exhaustion, Numbers, Objective, Recorder, Severity,
+};
 
 use crate::{
     Report, Source,
     names::{
         SLO_ALERT, SLO_BURN, SLO_CLOCKS, SLO_CONSUMED, SLO_COVERAGE, SLO_ERRORS, SLO_EVENTS,
-        SLO_EXCLUDED, SLO_EXHAUSTION, SLO_OBJECTIVE, SLO_POLICY, SLO_REMAINING, SLO_SNAPSHOT_AGE,
+        SLO_EXCLUDED, SLO_EXHAUSTION, SLO_INFO, SLO_OBJECTIVE, SLO_POLICY, SLO_REMAINING,
+        SLO_SNAPSHOT_AGE, SLO_WINDOW_EVENTS,
     },
 };
 
 /// Counters are those of this process, and gauges those of the last tick. A ratio of no events is
-/// left out until there are some; a series that is there cannot be taken back, and says 0 when
-/// its window is empty again: see `slo_events_total` for whether anything was counted.
+/// not there until there are some. Once there are none any more it stays as it was, and
+/// `slo_window_events` is 0: whoever must not act upon old news asks for both.
 impl Source for SloTracker {
     fn report(&self, report: &mut Report) {
         let service = self.service().as_str();
@@ -26,6 +29,7 @@ impl Source for SloTracker {
             let (Some(objective), Some(numbers)) = (self.objective(slo), self.numbers(slo)) else {
                 continue;
             };
+            report_info(report, service, &objective);
             report_numbers(report, service, &objective, &numbers);
             for severity in [Severity::Page, Severity::Ticket] {
                 let state = self.severity(slo, severity).unwrap_or_default();
@@ -88,10 +92,11 @@ fn report_numbers(report: &mut Report, service: &str, objective: &Objective, num
         // Without traffic there is nothing to go by, and nothing is spent.
         Exhaustion::Unknown => {}
     }
-    if let Some(sli) = numbers.sli() {
-        let errors = f64::from(sli.complement().parts_per_billion()) / WHOLE;
-        report.highest(SLO_ERRORS.name, &of(service, slo, &period), errors);
-    }
+    let errors = numbers.sli().map(|sli| f64::from(sli.complement().parts_per_billion()) / WHOLE);
+    report.highest_known(SLO_ERRORS.name, &of(service, slo, &period), errors);
+    let events = |counts: Counts| amount(counts.total() / numbers.unit.max(1));
+    let whole = events(numbers.budget.counts());
+    report.amount(SLO_WINDOW_EVENTS.name, &of(service, slo, &period), whole);
     let coverage = |of: Coverage| f64::from(of.ratio().parts_per_billion()) / WHOLE;
     let whole = coverage(numbers.budget.coverage());
     report.highest(SLO_COVERAGE.name, &of(service, slo, &period), whole);
@@ -100,11 +105,31 @@ fn report_numbers(report: &mut Report, service: &str, objective: &Objective, num
         let labels = of(service, slo, &window);
         if window != period {
             report.highest(SLO_COVERAGE.name, &labels, coverage(burn.coverage));
+            report.amount(SLO_WINDOW_EVENTS.name, &labels, events(burn.counts));
         }
-        if let Some(burn) = burn.burn {
-            report.highest(SLO_BURN.name, &labels, burn.as_f64());
-        }
+        report.highest_known(SLO_BURN.name, &labels, burn.burn.map(Burn::as_f64));
     }
+}
+
+/// What dashboards join with: the identity that sloth's boards know an objective by among it.
+fn report_info(report: &mut Report, service: &str, objective: &Objective) {
+    let slo = objective.name().as_str();
+    let labels = [
+        ("service", service),
+        ("slo", slo),
+        ("sloth_id", &format!("{service}-{slo}")),
+        ("sli", &objective.sli().to_string()),
+        ("target", &objective.target().to_string()),
+        ("window", &objective.window().to_string()),
+        ("method", &objective.method().to_string()),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    report.highest(SLO_INFO.name, &labels, 1.0);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below nine quadrillions")]
+fn amount(events: u64) -> f64 {
+    events as f64
 }
 
 fn of<'a>(service: &'a str, slo: &'a str, window: &'a str) -> [(&'static str, &'a str); 3] {

@@ -65,14 +65,10 @@ impl AlertState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alert {
     pub(crate) state: AlertState,
-    clear_since: Option<i64>,
+    pub(crate) clear_since: Option<i64>,
 }
 
 impl Alert {
-    pub(crate) fn restored(state: AlertState) -> Self {
-        Self { state, clear_since: None }
-    }
-
     /// Looks again. `last_event` is when there was an event last. Returns the state before, if
     /// it is another now.
     pub(crate) fn step(

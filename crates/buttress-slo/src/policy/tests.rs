@@ -54,6 +54,82 @@ fn every_edge_of_the_escalation_is_where_it_was_agreed() {
     }
 }
 
+/// What the levels are called, allow and ask for: agreed on, so not to change in passing.
+#[test]
+fn the_presets_are_what_was_agreed() {
+    let told = |policy: &Policy| -> Vec<String> {
+        let line = |level: &Level| {
+            format!(
+                "{} {:?} {:?} {:?}",
+                level.name(),
+                level.floor(),
+                level.release(),
+                level.actions()
+            )
+        };
+        policy.levels().iter().map(line).collect()
+    };
+    let at = |floor: &str, percent: i32| format!("{floor}({:?})", Share::percent(percent));
+
+    assert_eq!(
+        told(&Policy::quarters()),
+        [
+            format!("ship aggressively {} Freely [TakeRisks]", at("Above", 75)),
+            format!("normal {} Normally []", at("AtLeast", 25)),
+            format!("slow {} Carefully [SmallSteps, PlanReliability]", at("Above", 0)),
+            "freeze Always Nothing [FreezeAll, PlanReliability]".to_owned(),
+        ]
+    );
+    assert_eq!(
+        told(&Policy::escalating()),
+        [
+            format!("normal {} Normally []", at("Above", 50)),
+            format!("slow {} Carefully [SmallSteps]", at("AtLeast", 25)),
+            format!(
+                "feature freeze {} FixesOnly [FreezeFeatures, PlanReliability]",
+                at("AtLeast", 10)
+            ),
+            format!("incident {} FixesOnly [FreezeFeatures, OpenIncident]", at("Above", 0)),
+            "exhausted Always Nothing [FreezeAll, RollBack, FindRootCause, TellExecutives]"
+                .to_owned(),
+        ]
+    );
+    for policy in [Policy::quarters(), Policy::escalating()] {
+        assert_eq!(policy.exceptions(), [Change::Security, Change::Urgent, Change::Rollback]);
+        assert_eq!((policy.hysteresis, policy.dwell), (Share::percent(2), DWELL));
+        assert_eq!(policy.postmortem(), Share::percent(20));
+    }
+}
+
+/// Each edge of both presets: on the way down at once, on the way up by 2 % and after an hour.
+#[test]
+fn every_edge_has_its_hysteresis() {
+    for policy in [Policy::quarters(), Policy::escalating()] {
+        for (place, level) in policy.levels().iter().enumerate() {
+            let (edge, exactly) = match level.floor() {
+                Floor::Above(edge) => (edge, false),
+                Floor::AtLeast(edge) => (edge, true),
+                Floor::Always => continue,
+            };
+            let parts = edge.parts_per_billion();
+            let worst = Share::per_billion(parts - i64::from(exactly));
+            let best = Share::per_billion(parts + i64::from(!exactly));
+            assert_eq!(policy.place_at(best), place, "{}", level.name());
+            let mut standing = Position::new(&policy, best, 0);
+
+            standing.step(&policy, worst, false, 1);
+            assert_eq!(standing.place, place + 1, "below {}", level.name());
+            let more = |by: i64| Share::per_billion(best.parts_per_billion() + 20_000_000 + by);
+            standing.step(&policy, more(-1), false, 3 * HOUR);
+            assert_eq!(standing.place, place + 1, "a billionth short of {}", level.name());
+            standing.step(&policy, more(0), false, HOUR);
+            assert_eq!(standing.place, place + 1, "a second short of an hour");
+            standing.step(&policy, more(0), false, HOUR + 1);
+            assert_eq!(standing.place, place, "{} again", level.name());
+        }
+    }
+}
+
 #[test]
 fn falling_is_immediate_and_rising_is_not() {
     let policy = Policy::quarters();

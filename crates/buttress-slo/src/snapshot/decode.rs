@@ -1,10 +1,10 @@
 use std::{error::Error, fmt};
 
 use super::{
-    InstanceId, Kept, Snapshot,
+    InstanceId, Kept, KeptLevel, Snapshot,
     wire::{MAGIC, Reader, VERSION, checksum},
 };
-use crate::{AlertState, Counts, Period, ring::Tier};
+use crate::{AlertState, Counts, Period, alert::Alert, ring::Tier};
 
 impl Snapshot {
     /// Reads what [`Snapshot::encode`] wrote.
@@ -28,23 +28,36 @@ impl Snapshot {
             return Err(DecodeError::Damaged);
         }
         let body = body.get(MAGIC.len() + 2..).ok_or(DecodeError::Damaged)?;
-        read(Reader(body)).ok_or(DecodeError::Damaged)
+        read(Reader(body), version).ok_or(DecodeError::Damaged)
     }
 }
 
-fn read(mut reader: Reader<'_>) -> Option<Snapshot> {
-    let snapshot = Snapshot {
+/// The first version that knows of timers, composites and maintenance.
+const TIMERS: u16 = 2;
+
+fn read(mut reader: Reader<'_>, version: u16) -> Option<Snapshot> {
+    let mut snapshot = Snapshot {
         instance: InstanceId::new(u128::from_le_bytes(reader.bytes(16)?.try_into().ok()?)),
         service: reader.text()?,
         steady: reader.time()?,
         wall: reader.time()?,
         gaps: reader.list(|reader| Some((reader.time()?, reader.time()?)))?,
-        objectives: reader.list(objective)?,
+        objectives: reader.list(|reader| objective(reader, version))?,
+        composites: Vec::new(),
+        by_hand: None,
     };
+    if version >= TIMERS {
+        snapshot.composites = reader.list(level)?;
+        snapshot.by_hand = reader.list(Reader::time)?.pop();
+    }
     reader.0.is_empty().then_some(snapshot)
 }
 
-fn objective(reader: &mut Reader<'_>) -> Option<Kept> {
+fn level(reader: &mut Reader<'_>) -> Option<KeptLevel> {
+    Some(KeptLevel { name: reader.text()?, level: reader.text()?, since: reader.time()? })
+}
+
+fn objective(reader: &mut Reader<'_>, version: u16) -> Option<Kept> {
     let kept = Kept {
         name: reader.text()?,
         meaning: reader.number()?,
@@ -54,7 +67,8 @@ fn objective(reader: &mut Reader<'_>) -> Option<Kept> {
         total: reader.counts()?,
         period: reader.list(period)?.pop(),
         level: (reader.text()?, reader.time()?),
-        alerts: reader.list(|reader| Some((reader.text()?, alert(reader)?)))?,
+        alerts: reader.list(|reader| Some((reader.text()?, alert(reader, version)?)))?,
+        incident: if version >= TIMERS { reader.list(Reader::time)?.pop() } else { None },
         tiers: reader.list(tier)?,
     };
     // Cumulative counts never go back; the newest of all is the total.
@@ -70,14 +84,16 @@ fn period(reader: &mut Reader<'_>) -> Option<(Period, Counts)> {
     Some((period, reader.counts()?))
 }
 
-fn alert(reader: &mut Reader<'_>) -> Option<AlertState> {
-    match reader.number()? {
-        0 => Some(AlertState::Quiet),
-        1 => Some(AlertState::Pending { since: reader.time()? }),
-        2 => Some(AlertState::Firing { since: reader.time()? }),
-        3 => Some(AlertState::Lost { since: reader.time()? }),
-        _ => None,
-    }
+fn alert(reader: &mut Reader<'_>, version: u16) -> Option<Alert> {
+    let state = match reader.number()? {
+        0 => AlertState::Quiet,
+        1 => AlertState::Pending { since: reader.time()? },
+        2 => AlertState::Firing { since: reader.time()? },
+        3 => AlertState::Lost { since: reader.time()? },
+        _ => return None,
+    };
+    let clear_since = if version >= TIMERS { reader.list(Reader::time)?.pop() } else { None };
+    Some(Alert { state, clear_since })
 }
 
 fn tier(reader: &mut Reader<'_>) -> Option<Tier> {

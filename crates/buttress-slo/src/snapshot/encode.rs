@@ -24,6 +24,13 @@ impl Snapshot {
         for kept in &self.objectives {
             objective(&mut writer, kept);
         }
+        writer.number(self.composites.len() as u64);
+        for kept in &self.composites {
+            writer.text(&kept.name);
+            writer.text(&kept.level);
+            writer.signed(kept.since);
+        }
+        writer.moment(self.by_hand);
         let sum = checksum(&writer.0);
         writer.0.extend_from_slice(&sum.to_le_bytes());
         writer.0
@@ -35,10 +42,7 @@ fn objective(writer: &mut Writer, kept: &Kept) {
     writer.number(kept.meaning);
     writer.number(u64::from(kept.target));
     writer.signed(kept.since);
-    writer.number(u64::from(kept.last_event.is_some()));
-    if let Some(time) = kept.last_event {
-        writer.signed(time);
-    }
+    writer.moment(kept.last_event);
     writer.counts(kept.total);
     writer.number(u64::from(kept.period.is_some()));
     if let Some((period, counts)) = kept.period {
@@ -49,10 +53,12 @@ fn objective(writer: &mut Writer, kept: &Kept) {
     writer.text(&kept.level.0);
     writer.signed(kept.level.1);
     writer.number(kept.alerts.len() as u64);
-    for (rule, state) in &kept.alerts {
+    for (rule, kept) in &kept.alerts {
         writer.text(rule);
-        alert(writer, *state);
+        alert(writer, kept.state);
+        writer.moment(kept.clear_since);
     }
+    writer.moment(kept.incident);
     writer.number(kept.tiers.len() as u64);
     for one in &kept.tiers {
         tier(writer, one);

@@ -29,16 +29,20 @@
 //!
 //! # What is kept
 //!
-//! The rings, the state of every alert and policy, and when nobody counted. Counts do not depend
-//! on the target, so a changed target keeps them. An objective whose counts mean something else
+//! The rings; the state of every alert, with the timers of [`Rule::hold`](crate::Rule::hold) and
+//! [`Rule::keep`](crate::Rule::keep); the level of every policy, those of composites among them,
+//! and since when; until when somebody has excused the service by hand; and when nobody counted.
+//! What is planned is configuration, and comes from there. Counts do not depend on the target, so
+//! a changed target keeps them. An objective whose counts mean something else
 //! now (another threshold, other routes, another way of counting) begins anew, and says so. The
 //! time between is a gap: no events, and not observed; an objective of time slices counts it as
-//! it was told to. The levels of composites follow from those of their parts.
+//! it was told to, and begins with a new slice: of the one under way nothing is kept.
 //!
 //! # The format
 //!
 //! Eight bytes of name, two of version, the body in LEB128 numbers, and a CRC-32 (IEEE 802.3) of
-//! all before it. About 5 KB for an objective of 30 days. Version 1 stays readable for good.
+//! all before it. About 5 KB for an objective of 30 days. What version 1 wrote
+//! stays readable for good: it knew of no timers, no composites and no maintenance.
 //! Bytes that are cut off, damaged, newer or somebody else's are told apart by [`DecodeError`];
 //! none of them panics.
 //!
@@ -63,7 +67,7 @@ pub use self::{
     restore::{Note, RestoreError, Restored},
     tenancy::{SharedPlace, Tenancy},
 };
-use crate::{AlertState, Counts, Period, Tracker, ring::Tier};
+use crate::{Counts, Period, Tracker, alert::Alert, composed::Composed, ring::Tier};
 
 /// What a tracker knew at one moment. See the [module docs](self) for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +78,9 @@ pub struct Snapshot {
     wall: i64,
     gaps: Vec<(i64, i64)>,
     objectives: Vec<Kept>,
+    composites: Vec<KeptLevel>,
+    /// Until when somebody has excused the service, in Unix seconds.
+    by_hand: Option<i64>,
 }
 
 /// What is kept of one objective.
@@ -88,8 +95,17 @@ struct Kept {
     total: Counts,
     period: Option<(Period, Counts)>,
     level: (String, i64),
-    alerts: Vec<(String, AlertState)>,
+    alerts: Vec<(String, Alert)>,
+    incident: Option<i64>,
     tiers: Vec<Tier>,
+}
+
+/// On which level the policy of a composite stands, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptLevel {
+    pub(crate) name: String,
+    pub(crate) level: String,
+    pub(crate) since: i64,
 }
 
 /// Which process wrote a snapshot: 128 random bits, drawn once when it starts.
@@ -148,7 +164,8 @@ impl Tracker {
                 total: track.ring.total(),
                 period: track.period,
                 level: (level.into(), track.position.since),
-                alerts: rules.map(|(rule, alert)| (rule.name().into(), alert.state)).collect(),
+                alerts: rules.map(|(rule, alert)| (rule.name().into(), *alert)).collect(),
+                incident: track.incident,
                 tiers: track.ring.tiers().to_vec(),
             }
         });
@@ -159,6 +176,8 @@ impl Tracker {
             wall: now.wall,
             gaps: self.gaps.iter().collect(),
             objectives: objectives.collect(),
+            composites: self.composites.iter().filter_map(Composed::kept).collect(),
+            by_hand: self.calendar.by_hand,
         }
     }
 }

@@ -5,7 +5,6 @@ use buttress_core::Ratio;
 use super::{Kept, Snapshot};
 use crate::{
     Counts, Moment, Name, Period, Target, Tracker,
-    alert::Alert,
     coverage::Gaps,
     policy::Position,
     ring::{Tier, seconds},
@@ -64,8 +63,10 @@ impl Tracker {
                 }
             }
         }
-        // They stand where their parts do; of an earlier tick they knew nothing.
-        self.composites.iter_mut().for_each(|(_, position)| *position = None);
+        for composed in &mut self.composites {
+            composed.restore(&snapshot.composites);
+        }
+        self.calendar.by_hand = self.calendar.by_hand.max(snapshot.by_hand);
         let gone = snapshot.objectives.iter().filter(|kept| {
             !self.objectives().any(|objective| objective.name().as_str() == kept.name)
         });
@@ -86,9 +87,10 @@ impl Track {
         self.last_event = kept.last_event;
         for (rule, alert) in self.objective.alerts().rules().iter().zip(&mut self.alerts) {
             let state = kept.alerts.iter().find(|(name, _)| name == rule.name());
-            *alert = state.map_or_else(Default::default, |(_, state)| Alert::restored(*state));
+            *alert = state.map(|(_, alert)| *alert).unwrap_or_default();
         }
-        self.incident = self.paging_since();
+        // Only a page that still fires goes on with the incident that it was part of.
+        self.incident = self.paging_since().map(|since| kept.incident.unwrap_or(since).min(since));
         self.pass_unobserved(now.steady);
         // Its start is known exactly, unless the window was another one.
         let window = self.objective.window();

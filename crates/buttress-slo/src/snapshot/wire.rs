@@ -6,7 +6,7 @@ use crate::Counts;
 pub(super) const MAGIC: &[u8; 8] = b"bttr-slo";
 
 /// The version that is written, and the newest that is read.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct Writer(pub(super) Vec<u8>);
@@ -34,6 +34,14 @@ impl Writer {
     pub(super) fn counts(&mut self, counts: Counts) {
         self.number(counts.good);
         self.number(counts.bad);
+    }
+
+    /// A moment that there may be none of, as a list of one or none.
+    pub(super) fn moment(&mut self, time: Option<i64>) {
+        self.number(u64::from(time.is_some()));
+        if let Some(time) = time {
+            self.signed(time);
+        }
     }
 }
 

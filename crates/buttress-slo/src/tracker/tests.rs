@@ -2,8 +2,8 @@ use buttress_core::{TimeLimit, cells::stripes};
 
 use super::*;
 use crate::{
-    Burn, Change, Combine, Exclusion, Exhaustion, Method, Period, Policy, Ratio, Release,
-    SliceLength, TimeSlices, Window, Zone,
+    AlertState, Burn, Change, Combine, Exclusion, Exhaustion, Method, Period, Policy, Ratio,
+    Release, Share, SliceLength, TimeSlices, Window, Zone,
     gate::{Ask, Scope, decide},
     testing::{Bench, available},
 };

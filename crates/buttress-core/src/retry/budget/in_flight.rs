@@ -70,8 +70,8 @@ impl Flights {
         self.share.of(in_flight).max(self.floor)
     }
 
-    pub(super) fn withdraw(this: &Arc<Self>) -> Option<Repeat> {
-        let allowance = this.allowance();
+    pub(super) fn withdraw(this: &Arc<Self>, of: Ratio) -> Option<Repeat> {
+        let allowance = of.of(this.allowance());
         // Relaxed: the word is all there is, and nothing is published through it.
         let mut seen = this.retries.load(Ordering::Relaxed);
         while seen < allowance {
@@ -88,8 +88,8 @@ impl Flights {
         None
     }
 
-    pub(super) fn balance(&self) -> u64 {
-        self.allowance().saturating_sub(self.retries.load(Ordering::Relaxed))
+    pub(super) fn balance(&self, of: Ratio) -> u64 {
+        of.of(self.allowance()).saturating_sub(self.retries.load(Ordering::Relaxed))
     }
 }
 
@@ -126,12 +126,13 @@ mod tests {
         for (in_flight, allowed) in [(0, 5), (10, 5), (25, 5), (30, 6), (50, 10), (100, 20), (0, 5)]
         {
             held.resize_with(in_flight, || flights.start());
-            let retries: Vec<_> = std::iter::from_fn(|| Flights::withdraw(&flights)).collect();
+            let retries: Vec<_> =
+                std::iter::from_fn(|| Flights::withdraw(&flights, Ratio::ONE)).collect();
 
             assert_eq!(retries.len(), allowed, "{in_flight} in flight");
-            assert_eq!(flights.balance(), 0);
+            assert_eq!(flights.balance(Ratio::ONE), 0);
         }
-        assert_eq!(flights.balance(), 5);
+        assert_eq!(flights.balance(Ratio::ONE), 5);
     }
 }
 
@@ -146,13 +147,13 @@ mod loom_tests {
         loom::model(|| {
             let flights = Arc::new(Flights::new(InFlight::new(Ratio::ZERO).floor(1)));
             let other = Arc::clone(&flights);
-            let thread = thread::spawn(move || Flights::withdraw(&other));
-            let mine = Flights::withdraw(&flights);
+            let thread = thread::spawn(move || Flights::withdraw(&other, Ratio::ONE));
+            let mine = Flights::withdraw(&flights, Ratio::ONE);
             let theirs = thread.join().unwrap();
 
             assert_eq!(usize::from(mine.is_some()) + usize::from(theirs.is_some()), 1);
             drop((mine, theirs));
-            assert_eq!(flights.balance(), 1);
+            assert_eq!(flights.balance(Ratio::ONE), 1);
         });
     }
 }

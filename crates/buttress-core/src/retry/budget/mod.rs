@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 
 use self::{in_flight::Flights, percentage::Window, tokens::Bucket};
 pub use self::{in_flight::InFlight, percentage::Percentage, tokens::Tokens};
+use crate::{Leeway, Ratio};
 
 /// How many retries there may be, for all that share it.
 ///
@@ -27,7 +28,10 @@ pub use self::{in_flight::InFlight, percentage::Percentage, tokens::Tokens};
 /// assert_eq!(retries, 2);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Budget(Kind);
+pub struct Budget {
+    kind: Kind,
+    leeway: Option<Leeway>,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -46,20 +50,39 @@ impl Budget {
     /// If `percent` is over 100.
     #[must_use]
     pub fn percent(percent: u32) -> Self {
-        Percentage::new(crate::Ratio::percent(percent)).into()
+        Percentage::new(Ratio::percent(percent)).into()
     }
 
     /// As many as anybody likes. For tests, and for callers that wait for people.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self(Kind::Unlimited)
+        Self::of(Kind::Unlimited)
+    }
+
+    const fn of(kind: Kind) -> Self {
+        Self { kind, leeway: None }
+    }
+
+    /// Grants no more than this share of what it would otherwise, as of each moment, rounded
+    /// down: of tokens fewer may be gone, and of no limit at all nothing is less but nothing.
+    ///
+    /// It goes with this value and its clones. Others that spend from the same budget keep to
+    /// what they were told themselves.
+    #[must_use]
+    pub fn leeway(mut self, leeway: Leeway) -> Self {
+        self.leeway = Some(leeway);
+        self
+    }
+
+    fn share(&self) -> Ratio {
+        self.leeway.as_ref().map_or(Ratio::ONE, Leeway::share)
     }
 
     /// Notes a request, once, however many attempts it takes. What is returned is held until the
     /// request is over.
     #[inline]
     pub fn begin(&self, now: Instant) -> Started {
-        match &self.0 {
+        match &self.kind {
             Kind::Percentage(window) => window.deposit(now),
             Kind::InFlight(flights) => return Started { _flight: Some(flights.start()) },
             Kind::Unlimited | Kind::Tokens(_) => {}
@@ -71,12 +94,14 @@ impl Budget {
     /// returned is held until that attempt is over.
     #[must_use]
     pub fn withdraw(&self, now: Instant) -> Option<Spent> {
-        let granted = match &self.0 {
-            Kind::Unlimited => true,
-            Kind::Percentage(window) => window.withdraw(now),
-            Kind::Tokens(bucket) => bucket.allows(),
+        // Asked once, before anything is changed: it is somebody else's code.
+        let share = self.share();
+        let granted = match &self.kind {
+            Kind::Unlimited => share > Ratio::ZERO,
+            Kind::Percentage(window) => window.withdraw(now, share),
+            Kind::Tokens(bucket) => bucket.allows(share),
             Kind::InFlight(flights) => {
-                return Some(Spent { _repeat: Some(Flights::withdraw(flights)?) });
+                return Some(Spent { _repeat: Some(Flights::withdraw(flights, share)?) });
             }
         };
         granted.then_some(Spent { _repeat: None })
@@ -91,14 +116,14 @@ impl Budget {
     /// Notes that an attempt succeeded.
     #[inline]
     pub fn succeeded(&self) {
-        if let Kind::Tokens(bucket) = &self.0 {
+        if let Kind::Tokens(bucket) = &self.kind {
             bucket.succeeded();
         }
     }
 
     /// Notes that an attempt failed in a way that is retried, whether or not it will be.
     pub fn failed(&self) {
-        if let Kind::Tokens(bucket) = &self.0 {
+        if let Kind::Tokens(bucket) = &self.kind {
             bucket.failed();
         }
     }
@@ -107,25 +132,27 @@ impl Budget {
     #[must_use]
     #[inline]
     pub fn is_told(&self) -> bool {
-        matches!(self.0, Kind::Tokens(_))
+        matches!(self.kind, Kind::Tokens(_))
     }
 
     /// How many retries there is leave for just now; `None` if there is no limit. Tokens count
     /// down to their threshold.
     #[must_use]
     pub fn balance(&self, now: Instant) -> Option<u64> {
-        match &self.0 {
-            Kind::Unlimited => None,
-            Kind::Percentage(window) => Some(window.balance(now)),
-            Kind::Tokens(bucket) => Some(bucket.balance()),
-            Kind::InFlight(flights) => Some(flights.balance()),
+        let share = self.share();
+        match &self.kind {
+            Kind::Unlimited if share > Ratio::ZERO => None,
+            Kind::Unlimited => Some(0),
+            Kind::Percentage(window) => Some(window.balance(now, share)),
+            Kind::Tokens(bucket) => Some(bucket.balance(share)),
+            Kind::InFlight(flights) => Some(flights.balance(share)),
         }
     }
 
     /// Whether the two are one.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
+        match (&self.kind, &other.kind) {
             (Kind::Percentage(a), Kind::Percentage(b)) => Arc::ptr_eq(a, b),
             (Kind::Tokens(a), Kind::Tokens(b)) => Arc::ptr_eq(a, b),
             (Kind::InFlight(a), Kind::InFlight(b)) => Arc::ptr_eq(a, b),
@@ -136,19 +163,19 @@ impl Budget {
 
 impl From<Percentage> for Budget {
     fn from(percentage: Percentage) -> Self {
-        Self(Kind::Percentage(Arc::new(Window::new(percentage))))
+        Self::of(Kind::Percentage(Arc::new(Window::new(percentage))))
     }
 }
 
 impl From<Tokens> for Budget {
     fn from(tokens: Tokens) -> Self {
-        Self(Kind::Tokens(Arc::new(Bucket::new(tokens))))
+        Self::of(Kind::Tokens(Arc::new(Bucket::new(tokens))))
     }
 }
 
 impl From<InFlight> for Budget {
     fn from(in_flight: InFlight) -> Self {
-        Self(Kind::InFlight(Arc::new(Flights::new(in_flight))))
+        Self::of(Kind::InFlight(Arc::new(Flights::new(in_flight))))
     }
 }
 
@@ -170,3 +197,6 @@ impl Started {
     /// A request that no budget knows of.
     pub const NONE: Self = Self { _flight: None };
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests;

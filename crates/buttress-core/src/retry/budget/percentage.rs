@@ -102,13 +102,13 @@ impl Window {
         }
     }
 
-    pub(super) fn withdraw(&self, now: Instant) -> bool {
-        self.retries.take(self.slicer.number(now), |slice| self.allowance(slice))
+    pub(super) fn withdraw(&self, now: Instant, of: Ratio) -> bool {
+        self.retries.take(self.slicer.number(now), |slice| of.of(self.allowance(slice)))
     }
 
-    pub(super) fn balance(&self, now: Instant) -> u64 {
+    pub(super) fn balance(&self, now: Instant, of: Ratio) -> u64 {
         let (slice, spent) = self.retries.spent(self.slicer.number(now));
-        self.allowance(slice).saturating_sub(spent)
+        of.of(self.allowance(slice)).saturating_sub(spent)
     }
 
     /// How many retries the window that ends with `slice` may hold.

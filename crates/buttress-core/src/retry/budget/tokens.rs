@@ -88,14 +88,19 @@ impl Bucket {
         }
     }
 
-    pub(super) fn allows(&self) -> bool {
-        self.tokens.load(Ordering::Relaxed) > self.most / 2
+    /// Whether fewer are gone than half of all, or than this share of that half.
+    pub(super) fn allows(&self, of: Ratio) -> bool {
+        self.tokens.load(Ordering::Relaxed) > self.threshold(of)
     }
 
     /// How many failures in a row would be retried.
-    pub(super) fn balance(&self) -> u64 {
-        let above = self.tokens.load(Ordering::Relaxed).saturating_sub(self.most / 2);
+    pub(super) fn balance(&self, of: Ratio) -> u64 {
+        let above = self.tokens.load(Ordering::Relaxed).saturating_sub(self.threshold(of));
         above.div_ceil(TOKEN)
+    }
+
+    fn threshold(&self, of: Ratio) -> u64 {
+        self.most - of.of(self.most / 2)
     }
 }
 
@@ -121,7 +126,7 @@ mod tests {
                     break;
                 }
                 bucket.failed();
-                if tried == 4 || !bucket.allows() {
+                if tried == 4 || !bucket.allows(Ratio::ONE) {
                     break;
                 }
             }
@@ -149,13 +154,13 @@ mod tests {
     fn it_never_goes_below_nothing_nor_above_its_most() {
         let bucket = Bucket::new(Tokens::new(3));
         (0..9).for_each(|_| bucket.failed());
-        assert!(!bucket.allows());
+        assert!(!bucket.allows(Ratio::ONE));
         (0..15).for_each(|_| bucket.succeeded());
-        assert!(!bucket.allows(), "exactly half is not enough");
+        assert!(!bucket.allows(Ratio::ONE), "exactly half is not enough");
         bucket.succeeded();
-        assert!(bucket.allows());
+        assert!(bucket.allows(Ratio::ONE));
         (0..99).for_each(|_| bucket.succeeded());
-        assert_eq!(bucket.balance(), 2);
+        assert_eq!(bucket.balance(Ratio::ONE), 2);
     }
 }
 

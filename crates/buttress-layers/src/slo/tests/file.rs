@@ -11,10 +11,10 @@ use buttress_slo::{InstanceId, Snapshot};
 use super::*;
 
 /// A folder that is gone at the end of the test.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("buttress-slo-{}-{number}", std::process::id());
@@ -25,11 +25,11 @@ impl Folder {
         Self(path)
     }
 
-    fn file(&self) -> SnapshotFile {
+    pub(super) fn file(&self) -> SnapshotFile {
         SnapshotFile::at(self.path())
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.0.join("shop.slo")
     }
 

@@ -22,11 +22,11 @@ fn granted(window: &Window, requests: u32) -> u32 {
     let now = start();
     let each = |_| {
         window.deposit(now);
-        u32::from(window.withdraw(now))
+        u32::from(window.withdraw(now, Ratio::ONE))
     };
     let mut granted = (0..requests).map(each).sum();
     // What is left over at the end: the floor, and a share that came too late.
-    while window.withdraw(now) {
+    while window.withdraw(now, Ratio::ONE) {
         granted += 1;
     }
     granted
@@ -60,7 +60,7 @@ fn more_than_one_for_each_is_allowed() {
 
     (0..10_000).for_each(|_| window.deposit(now));
 
-    assert_eq!(window.balance(now), 20_000);
+    assert_eq!(window.balance(now, Ratio::ONE), 20_000);
 }
 
 // R15
@@ -92,19 +92,19 @@ fn requests_expire() {
     let whole = window(1, 0, 1_000_000_000);
     let now = start();
     whole.deposit(now);
-    assert!(!whole.withdraw(now + millis(3_000)));
+    assert!(!whole.withdraw(now + millis(3_000), Ratio::ONE));
 
     let half = window(1, 0, 500_000_000);
     half.deposit(now);
     half.deposit(now);
-    assert!(half.withdraw(now + millis(901)));
-    assert!(!half.withdraw(now + millis(901)));
+    assert!(half.withdraw(now + millis(901), Ratio::ONE));
+    assert!(!half.withdraw(now + millis(901), Ratio::ONE));
     let then = now + millis(901 + 2_001);
     half.deposit(then);
     half.deposit(then + millis(301));
     half.deposit(then + millis(301 + 801));
-    assert!(half.withdraw(then + millis(301 + 801)), "the second and the third pay");
-    assert!(!half.withdraw(then + millis(301 + 801)));
+    assert!(half.withdraw(then + millis(301 + 801), Ratio::ONE), "the second and the third pay");
+    assert!(!half.withdraw(then + millis(301 + 801), Ratio::ONE));
 }
 
 // R15
@@ -113,10 +113,13 @@ fn a_reserve_of_five_pays_for_five() {
     let window = window(1, 5, 0);
     let now = start();
 
-    assert!((0..5).all(|_| window.withdraw(now)));
-    assert!(!window.withdraw(now));
-    assert!(!window.withdraw(now + millis(900)));
-    assert!(window.withdraw(now + millis(1_000)), "and comes back when the window has passed");
+    assert!((0..5).all(|_| window.withdraw(now, Ratio::ONE)));
+    assert!(!window.withdraw(now, Ratio::ONE));
+    assert!(!window.withdraw(now + millis(900), Ratio::ONE));
+    assert!(
+        window.withdraw(now + millis(1_000), Ratio::ONE),
+        "and comes back when the window has passed"
+    );
 }
 
 // X17: at 10 %, 10,000 requests of which half fail again and again.
@@ -130,7 +133,7 @@ fn at_half_failing_a_tenth_is_retried_and_no_more() {
     for _ in 0..10_000 {
         window.deposit(now);
         calls += 1;
-        while draws.next().unwrap() && window.withdraw(now) {
+        while draws.next().unwrap() && window.withdraw(now, Ratio::ONE) {
             calls += 1;
         }
     }
@@ -149,7 +152,8 @@ fn many_threads_take_no_more_than_there_is() {
                 scope.spawn(|| {
                     let each = |_| {
                         window.deposit(now);
-                        usize::from(window.withdraw(now)) + usize::from(window.withdraw(now))
+                        usize::from(window.withdraw(now, Ratio::ONE))
+                            + usize::from(window.withdraw(now, Ratio::ONE))
                     };
                     (0..5_000).map(each).sum::<usize>()
                 })
@@ -205,8 +209,8 @@ proptest! {
                         + u128::from(floor) * u128::from(seconds);
                     let expected = recent(&retries) < allowed;
                     let balance = allowed.saturating_sub(recent(&retries));
-                    prop_assert_eq!(u128::from(window.balance(now)), balance);
-                    prop_assert_eq!(window.withdraw(now), expected);
+                    prop_assert_eq!(u128::from(window.balance(now, Ratio::ONE)), balance);
+                    prop_assert_eq!(window.withdraw(now, Ratio::ONE), expected);
                     if expected {
                         retries.push(at);
                     }
