@@ -124,6 +124,7 @@ fn hedge_in_shadow() -> HedgeLayer {
     layer
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a switch has it")]
 fn off(_: &Request<Body>) -> Option<Switch> {
     Some(Switch::Off)
 }

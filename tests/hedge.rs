@@ -44,11 +44,14 @@ fn hedge() -> HedgeLayer {
     HedgeLayer::new("upstream", settings)
 }
 
+/// How many bytes were read of a request, and what it said of earlier attempts.
+type Read = (usize, Option<String>);
+
 /// A server whose first call hangs once it was read, and is seen to be cancelled.
 #[derive(Clone, Default)]
 struct Stuck {
     calls: Arc<AtomicU32>,
-    read: Arc<Mutex<Vec<(usize, Option<String>)>>>,
+    read: Arc<Mutex<Vec<Read>>>,
     cancelled: Arc<Notify>,
 }
 

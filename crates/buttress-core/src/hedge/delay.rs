@@ -79,7 +79,7 @@ impl Delay {
             Kind::Never => Err(Unhedged::Off),
             Kind::Fixed(delay) => Ok(*delay),
             Kind::Learned { quantile, latencies } => match latencies.quantile(now) {
-                Some(bound) => Ok(bound.map_or(Duration::MAX, Duration::from_nanos)),
+                Some(nanos) => Ok(Duration::from_nanos(nanos)),
                 None => return quantile.until_known.ok_or(Unhedged::Unknown),
             }
             .map(|learned| learned.min(quantile.ceiling.get()).max(quantile.floor)),

@@ -14,6 +14,8 @@ use crate::{
 
 /// Into how many slices a window is cut: a bucket's counts of all of them are one cache line.
 const SLICES: usize = 8;
+const WINDOW: u32 = 8;
+const _: () = assert!(WINDOW as usize == SLICES);
 
 /// Latencies up to this are not told apart: no timer here is finer than a millisecond.
 const FIRST: u32 = 14;
@@ -101,9 +103,9 @@ impl Latencies {
         }
     }
 
-    /// In nanoseconds; `Some(None)` if it is longer than anybody waits.
+    /// In nanoseconds, if enough were counted.
     #[inline]
-    pub(super) fn quantile(&self, now: Instant) -> Option<Option<u64>> {
+    pub(super) fn quantile(&self, now: Instant) -> Option<u64> {
         let slice = self.samples.slicer.number(now);
         let (of, mut known) = unpack(self.known.load(Ordering::Relaxed));
         if of != slice {
@@ -167,7 +169,7 @@ impl Cells {
                 *count += cells
                     .iter()
                     .map(|cell| unpack(cell.load(Ordering::Relaxed)))
-                    .filter(|(of, _)| slice.wrapping_sub(*of) < SLICES as u32)
+                    .filter(|(of, _)| slice.wrapping_sub(*of) < WINDOW)
                     .map(|(_, count)| u64::from(count))
                     .sum::<u64>();
             }
@@ -200,12 +202,15 @@ fn bucket(took: Duration) -> usize {
     1 + ((octave as usize) << PARTS) + usize::try_from(part).unwrap_or_default()
 }
 
-/// The longest latency of a bucket, in nanoseconds.
-fn bound(bucket: usize) -> Option<u64> {
-    let Some(above) = bucket.checked_sub(1) else { return Some(1 << FIRST) };
+/// The longest latency of a bucket, in nanoseconds: that of the last is longer than anybody waits.
+fn bound(bucket: usize) -> u64 {
+    let Some(above) = bucket.checked_sub(1) else { return 1 << FIRST };
+    if bucket >= BUCKETS - 1 {
+        return u64::MAX;
+    }
     let (octave, part) = (above >> PARTS, above & ((1 << PARTS) - 1));
     let parts = (1 << PARTS) + part as u64 + 1;
-    (bucket < BUCKETS - 1).then(|| parts << (FIRST - PARTS + u32::try_from(octave).unwrap_or(0)))
+    parts << (FIRST as usize - PARTS as usize + octave)
 }
 
 #[cfg(all(test, not(buttress_loom)))]

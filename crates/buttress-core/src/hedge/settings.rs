@@ -113,7 +113,6 @@ impl Settings {
     }
 
     /// When a second attempt is made.
-    #[must_use]
     pub fn of_delay(&self) -> &Delay {
         &self.delay
     }

@@ -28,6 +28,7 @@ pub(super) enum Spare<S, K> {
 
 /// One request, from its first attempt to the answer that is handed out.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known from the start, by itself")]
 pub(super) struct Call<S, C: Case, K> {
     pub(super) state: Lease<State>,
     /// The first one.

@@ -88,16 +88,19 @@ impl Server {
             let does = script.lock().unwrap().pop_front().expect("another call");
             let held = under_way.upgrade();
             async move {
-                let _held = held;
-                match does {
-                    Answers(after) => sleep(after).await,
+                let answer = match does {
+                    Answers(after) => {
+                        sleep(after).await;
+                        Ok(call)
+                    }
                     Fails(after) => {
                         sleep(after).await;
-                        return Err(format!("call {call} failed").into());
+                        Err(format!("call {call} failed").into())
                     }
                     Hangs => pending().await,
-                }
-                Ok(call)
+                };
+                drop(held);
+                answer
             }
         })
     }
@@ -265,10 +268,11 @@ async fn a_panic_of_any_attempt_unwinds_and_the_others_go_with_it() {
         let service = service_fn(move |()| {
             let (call, held) = (calls.fetch_add(1, Ordering::Relaxed), weak.upgrade());
             async move {
-                let _held = held;
                 sleep(60 * MS).await;
                 assert_ne!(call, panicking, "boom");
-                pending::<Result<(), BoxError>>().await
+                pending::<()>().await;
+                drop(held);
+                Ok::<_, BoxError>(())
             }
         });
         let layer = plain(after(50 * MS));

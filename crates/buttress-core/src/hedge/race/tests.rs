@@ -137,11 +137,12 @@ impl Model {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Fire { kept: bool, granted: bool },
-    Fail { attempt: usize, asked: Option<Option<u64>> },
+    Fail { attempt: usize, asked: Option<Pushback> },
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let asked = proptest::option::weighted(0.2, proptest::option::of(0_u64..50));
+    let after = (0_u64..50).prop_map(|wait| Pushback::After(Duration::from_millis(wait)));
+    let asked = proptest::option::weighted(0.2, prop_oneof![Just(Pushback::Never), after]);
     prop_oneof![
         (proptest::bool::weighted(0.9), proptest::bool::weighted(0.9))
             .prop_map(|(kept, granted)| Op::Fire { kept, granted }),
@@ -193,18 +194,18 @@ proptest! {
                         continue;
                     }
                     model.attempts[attempt] = false;
-                    let pushback = asked.map(|wait| wait.map_or(Pushback::Never, |wait| {
-                        Pushback::After(Duration::from_millis(wait))
-                    }));
-                    let (next, _) = race.failed(u32::try_from(attempt).unwrap(), pushback, at(now));
+                    let (next, _) = race.failed(u32::try_from(attempt).unwrap(), asked, at(now));
                     prop_assert_eq!(next == Next::PassOn, model.running() == 0);
                     if model.running() == 0 {
                         prop_assert_eq!(race.due(), None);
                         break;
                     }
                     match (model.due, asked) {
-                        (Some(_), Some(None)) => model.due = None,
-                        (Some(due), Some(Some(wait))) => model.set_due(due.max(now + wait)),
+                        (Some(_), Some(Pushback::Never)) => model.due = None,
+                        (Some(due), Some(Pushback::After(wait))) => {
+                            let wait = u64::try_from(wait.as_millis()).unwrap();
+                            model.set_due(due.max(now + wait));
+                        }
                         _ => {}
                     }
                 }
