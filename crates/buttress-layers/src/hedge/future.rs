@@ -24,9 +24,9 @@ use crate::{clock::read, retry::attempt::Attempt};
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<S, F, X, C: Case, Request, Response, Error, K, L> {
-    /// The first attempt, until it has ended.
+    /// The first attempt.
     #[pin]
-    primary: Option<F>,
+    primary: Primary<F, Response, Error>,
     /// Those that were sent after it.
     #[pin]
     lanes: L,
@@ -34,17 +34,23 @@ pub struct ResponseFuture<S, F, X, C: Case, Request, Response, Error, K, L> {
     /// never are.
     #[pin]
     timer: Option<Sleep>,
-    /// How the first attempt failed, while others are under way.
-    held: Option<Held<Response, Error>>,
     call: Call<S, C, K>,
     exchange: X,
     request: PhantomData<fn(Request)>,
 }
 
-/// A failure that is passed on if nobody does better.
-struct Held<Response, Error> {
-    outcome: Result<Response, Error>,
-    failure: Failure,
+#[pin_project(project = PrimaryProj, project_replace = PrimaryTaken)]
+enum Primary<F, Response, Error> {
+    Running {
+        #[pin]
+        inner: F,
+    },
+    /// How it failed, which is passed on if nobody does better.
+    Failed {
+        outcome: Result<Response, Error>,
+        failure: Failure,
+    },
+    Over,
 }
 
 impl<S, F, X, C: Case, Request, Response, Error, K, L: Lanes<S, F, C>>
@@ -52,8 +58,8 @@ impl<S, F, X, C: Case, Request, Response, Error, K, L: Lanes<S, F, C>>
 {
     #[inline]
     pub(super) fn new(inner: F, call: Call<S, C, K>, exchange: X) -> Self {
-        let (primary, lanes) = (Some(inner), L::empty());
-        Self { primary, lanes, timer: None, held: None, call, exchange, request: PhantomData }
+        let (primary, lanes) = (Primary::Running { inner }, L::empty());
+        Self { primary, lanes, timer: None, call, exchange, request: PhantomData }
     }
 }
 
@@ -81,11 +87,11 @@ where
         {
             rang = Some(timer.deadline());
         }
-        if let Some(inner) = this.primary.as_mut().as_pin_mut()
+        if let PrimaryProj::Running { inner } = this.primary.as_mut().project()
             && let Poll::Ready(outcome) = call.attempt.guard(|| inner.poll(cx))
         {
             // What is inside goes now: the body that it sends has then said how far it came.
-            this.primary.set(None);
+            this.primary.set(Primary::Over);
             let state = &call.state;
             let judged = judge::<_, X, Request, S::Response, _, _>(
                 &mut call.attempt,
@@ -95,13 +101,15 @@ where
                 cx,
             );
             match judged {
-                Judged::Answer(answer) => {
+                Judged::Answer(answer, is_good) => {
                     if call.learns {
                         call.learn(true, clock::ready(read));
                     }
                     drop_others(this.lanes, call);
                     this.timer.set(None);
-                    call.tell_succeeded();
+                    if is_good {
+                        call.tell_succeeded();
+                    }
                     return Poll::Ready(answer);
                 }
                 Judged::Failed(outcome, failure) => {
@@ -111,11 +119,11 @@ where
                         call.tell_failed(&failure, true);
                         return Poll::Ready(outcome);
                     }
-                    *this.held = Some(Held { outcome, failure });
+                    this.primary.set(Primary::Failed { outcome, failure });
                 }
             }
         }
-        let mut first = 0;
+        let (mut first, mut latest) = (0, call.began);
         loop {
             for number in first..call.race.fired() {
                 let Some(mut lane) = this.lanes.as_mut().lane(number) else { break };
@@ -123,18 +131,20 @@ where
                 let Poll::Ready(judged) = polled else { continue };
                 let now = clock::ready(read);
                 match judged {
-                    Some(Judged::Answer(answer)) => {
+                    Some(Judged::Answer(answer, is_good)) => {
                         lane.clear(Fate::Won);
-                        if this.primary.is_some() {
-                            this.primary.set(None);
-                            call.give_up(now);
-                        }
-                        if let Some(held) = this.held.take() {
-                            call.tell_failed(&held.failure, false);
+                        match this.primary.as_mut().project_replace(Primary::Over) {
+                            PrimaryTaken::Running { .. } => call.give_up(now),
+                            PrimaryTaken::Failed { failure, .. } => {
+                                call.tell_failed(&failure, false);
+                            }
+                            PrimaryTaken::Over => {}
                         }
                         drop_others(this.lanes, call);
                         this.timer.set(None);
-                        call.tell_succeeded();
+                        if is_good {
+                            call.tell_succeeded();
+                        }
                         return Poll::Ready(answer);
                     }
                     Some(Judged::Failed(outcome, failure)) => {
@@ -153,18 +163,23 @@ where
                         }
                     }
                 }
-                let held = this.held.take().expect("the first attempt has failed too");
-                call.tell_failed(&held.failure, true);
-                return Poll::Ready(held.outcome);
+                let PrimaryTaken::Failed { outcome, failure } =
+                    this.primary.as_mut().project_replace(Primary::Over)
+                else {
+                    unreachable!("none is under way, and the first one was")
+                };
+                call.tell_failed(&failure, true);
+                return Poll::Ready(outcome);
             }
             first = call.race.fired();
             let Some(due) = call.race.due() else { return Poll::Pending };
             // At once is before any timer could ring.
-            if due > call.began && rang != Some(due.into()) {
+            if due > latest && rang != Some(due.into()) {
                 ready!(sleep(this.timer.as_mut(), due).poll(cx));
             }
             this.timer.set(None);
-            if let Some(sent) = call.fire(clock::ready(read)) {
+            latest = clock::ready(read);
+            if let Some(sent) = call.fire(latest) {
                 let lane = this.lanes.as_mut().lane(sent.number - 1);
                 lane.expect("no more are sent than there is room for").send(sent);
             }

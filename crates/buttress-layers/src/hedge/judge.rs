@@ -11,8 +11,8 @@ use crate::{clock::read, retry::attempt::Attempt};
 
 /// What an attempt ended in.
 pub(super) enum Judged<Response, Error> {
-    /// It is handed out, and the others are dropped.
-    Answer(Result<Response, Error>),
+    /// It is handed out, and the others are dropped; and whether it is good, so far.
+    Answer(Result<Response, Error>, bool),
     /// Another may do better.
     Failed(Result<Response, Error>, Failure),
 }
@@ -31,12 +31,12 @@ where
     C: Case,
     X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
 {
-    let (outcome, failure) = match outcome {
+    let (outcome, is_good, failure) = match outcome {
         Ok(response) => {
-            let (response, failure) = of_response::<_, _, Request, _, Error, _>(
+            let (response, is_good, failure) = of_response::<_, _, Request, _, Error, _>(
                 attempt, exchange, response, settings, cx,
             );
-            (Ok(response), failure)
+            (Ok(response), is_good, failure)
         }
         Err(error) => {
             let source = exchange.error(&error);
@@ -44,12 +44,14 @@ where
             let unreached = source.is_some_and(is_unreached);
             let (facts, asked) = (attempt.case.facts(), exchange.asked(Err(&error)));
             let failure = Failure::of(settings().rules(), judgement, facts, asked, unreached);
-            (Err(error), failure)
+            (Err(error), judgement.verdict == Verdict::Good, failure)
         }
     };
     match failure {
         // What the caller asked for is wrong, and its server will not be asked again: so it is.
-        None | Some(Failure { class: Class::Not(Stop::Pushback), .. }) => Judged::Answer(outcome),
+        None | Some(Failure { class: Class::Not(Stop::Pushback), .. }) => {
+            Judged::Answer(outcome, is_good)
+        }
         Some(failure) => Judged::Failed(outcome, failure),
     }
 }
@@ -61,7 +63,7 @@ fn of_response<C, X, Request, Response, Error, Opened>(
     response: Response,
     settings: impl FnOnce() -> arc_swap::Guard<Arc<Settings>>,
     cx: &mut Context<'_>,
-) -> (Opened, Option<Failure>)
+) -> (Opened, bool, Option<Failure>)
 where
     C: Case,
     X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
@@ -71,7 +73,7 @@ where
     let judged = attempt.case.judged();
     if judged.is_some_and(|judged| judged.verdict == Verdict::Good) {
         attempt.hand_out(now);
-        return (exchange.lay_open(response), None);
+        return (exchange.lay_open(response), true, None);
     }
     let mut asked = exchange.asked(Ok(&response));
     let mut response = exchange.lay_open(response);
@@ -84,12 +86,12 @@ where
         let Some(peeked) = grpc.then(|| exchange.peek(&mut response, cx)).flatten() else {
             // A message has come, or it may: whatever follows, the caller is to see it.
             attempt.hand_out(now);
-            return (response, None);
+            return (response, true, None);
         };
         facts.code = peeked.code;
         asked = peeked.asked.or(asked);
         attempt.end(End::Complete { code: peeked.code }, true, now)
     };
     let failure = Failure::of(settings().deref().rules(), judgement, facts, asked, false);
-    (response, failure)
+    (response, judgement.verdict == Verdict::Good, failure)
 }

@@ -5,7 +5,7 @@ use std::{
 
 use buttress_core::{
     Auto, Judge, Resend, Shared, Side, clock,
-    hedge::{Race, Settings, Unhedged},
+    hedge::{Race, Settings},
 };
 use tower_service::Service;
 
@@ -120,7 +120,7 @@ where
         let keyed = || exchange.is_keyed(&request);
         let allowed = settings.allows(facts, switch, keyed, || exchange.route(&request, facts));
         let most = u32::try_from(N).unwrap_or(Race::MOST);
-        let race = allowed
+        let mut race = allowed
             .and_then(|()| settings.of_delay().at(now))
             .and_then(|delay| Race::new(now, delay, most, deadline));
         // Of those that may be hedged, also while it is not known yet which of them take long.
@@ -128,18 +128,24 @@ where
         let attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
 
         // Nothing is kept of what will not be sent again, whatever becomes of it.
-        let (request, race) = match race {
-            Err(why) => (request, Err(why)),
-            Ok(race) if state.is_shadow() => (request, Ok((race, Spare::Shadow))),
-            Ok(race) => {
-                let (request, kept) = exchange.keep(request, settings.of_body());
-                let spare = |kept| Spare::Kept { service: Some(self.inner.clone()), kept };
-                (request, kept.map(|kept| (race, spare(kept))).map_err(Unhedged::from))
-            }
+        let (request, spare) = if race.is_err() {
+            (request, Spare::Not)
+        } else if state.is_shadow() {
+            (request, Spare::Shadow)
+        } else {
+            let (request, kept) = exchange.keep(request, settings.of_body());
+            let spare = match kept {
+                Ok(kept) => Spare::Kept { service: Some(self.inner.clone()), kept },
+                Err(stop) => {
+                    race = Err(stop.into());
+                    Spare::Not
+                }
+            };
+            (request, spare)
         };
-        let (race, spare) = race.unwrap_or_else(|why| {
+        let race = race.unwrap_or_else(|why| {
             state.unhedged(why);
-            (Race::alone(), Spare::Not)
+            Race::alone()
         });
         let mut call = Call {
             state,

@@ -180,6 +180,19 @@ async fn at_once_is_at_the_first_poll() {
     assert_eq!(assert_ready_ok!(response.poll()), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn at_once_is_all_of_them_also_when_the_first_poll_comes_late() {
+    let server = Server::does([Hangs; 4]);
+    let layer = plain(Settings::new(Delay::at_once())).extra::<3>();
+    let mut service = layer.layer(server.service());
+    let mut response = task::spawn(service.call(()));
+    advance(5 * MS).await;
+
+    assert_pending!(response.poll());
+
+    assert_eq!(server.calls(), 4);
+}
+
 // Law 2
 #[tokio::test(start_paused = true)]
 async fn a_hedge_waits_until_a_service_of_its_own_is_ready() {
