@@ -87,6 +87,8 @@ impl Settings {
 
     /// Hedges this gRPC method, as in `/shop.Shop/Find`, of which only who wrote it knows that it
     /// does no harm twice. A code says that of a call which has failed; a hedge knows no code yet.
+    /// A request of tonic's own type does not know its method: give it a [`Switch`], or a
+    /// [`Route`](crate::Route).
     ///
     /// # Panics
     ///
