@@ -138,8 +138,8 @@ impl<S, C: Case, K> Call<S, C, K> {
 
     /// Tells the budget of the answer that is handed out.
     #[inline]
-    pub(super) fn tell_succeeded(&self) {
-        if self.tells && !self.is_covered {
+    pub(super) fn tell_answered(&self, is_good: bool) {
+        if is_good && self.tells && !self.is_covered {
             self.state.settings.load().of_budget().succeeded();
         }
     }

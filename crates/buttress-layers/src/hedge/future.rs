@@ -107,9 +107,7 @@ where
                     }
                     drop_others(this.lanes, call);
                     this.timer.set(None);
-                    if is_good {
-                        call.tell_succeeded();
-                    }
+                    call.tell_answered(is_good);
                     return Poll::Ready(answer);
                 }
                 Judged::Failed(outcome, failure) => {
@@ -142,9 +140,7 @@ where
                         }
                         drop_others(this.lanes, call);
                         this.timer.set(None);
-                        if is_good {
-                            call.tell_succeeded();
-                        }
+                        call.tell_answered(is_good);
                         return Poll::Ready(answer);
                     }
                     Some(Judged::Failed(outcome, failure)) => {
