@@ -190,7 +190,7 @@ impl Default for Settings {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
 
