@@ -17,6 +17,7 @@ use buttress::{
     Judgement, Ratio, Reason, TimeLimit, Timing, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    hedge::{Delay, HedgeLayer, Quantile, Settings as Hedges},
     http::key,
     retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
@@ -51,7 +52,8 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
-    /// Only this group: timeouts, breakers, bulkheads, slis, slos or routers.
+    /// Only this group: timeouts, breakers, bulkheads, slis, retries, hedges, throttles, slos or
+    /// routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -78,12 +80,13 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, Group); 8] = [
+    let groups: [(&str, Group); 9] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
         ("slis", slis),
         ("retries", retries),
+        ("hedges", hedges),
         ("throttles", throttles),
         ("slos", slos),
         ("routers", routers),
@@ -285,6 +288,41 @@ fn retries() -> Vec<Case> {
         Case::new("bare, six headers", bare(), furnished),
         Case::new("tower Retry, six headers", tower, furnished),
         Case::new("buttress Retry, six headers", ours(share()).layer(bare()), furnished),
+    ]
+}
+
+/// Hedges whatever it is asked for.
+#[derive(Clone)]
+struct TowerHedges;
+
+impl tower::hedge::Policy<Request<()>> for TowerHedges {
+    fn clone_request(&self, request: &Request<()>) -> Option<Request<()>> {
+        Some(request.clone())
+    }
+
+    fn can_retry(&self, _: &Request<()>) -> bool {
+        true
+    }
+}
+
+/// The first answer comes at once, so that no second attempt is made.
+fn hedges() -> Vec<Case> {
+    let tower = || tower::hedge::Hedge::new(bare(), TowerHedges, 100, 0.95, LIMIT);
+    let resilience = tower_resilience::hedge::HedgeLayer::builder();
+    let resilience = resilience.delay(LIMIT).max_hedged_attempts(2).build();
+    let ours = |settings: Hedges| HedgeLayer::new("h", settings);
+    let later = || ours(Hedges::new(Delay::fixed(LIMIT)));
+    // A second attempt would be a matter of microseconds.
+    let learned = || ours(Hedges::new(Quantile::new(Ratio::percent(95)).floor(LIMIT)));
+    let post = || Request::post("/").body(()).expect("a request");
+    vec![
+        Case::new("bare", bare(), request),
+        Case::unclonable("tower Hedge, p95 (no Clone)", tower, request),
+        Case::new("tower-resilience hedge, a delay", resilience.layer(bare()), request),
+        Case::new("buttress Hedge, a delay", later().layer(bare()), request),
+        Case::new("buttress Hedge, p95", learned().layer(bare()), request),
+        Case::new("buttress Hedge, p95, room for 4", learned().extra::<4>().layer(bare()), request),
+        Case::new("buttress Hedge, p95, a POST", learned().layer(bare()), post),
     ]
 }
 

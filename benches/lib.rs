@@ -58,6 +58,27 @@ impl Case {
     }
 }
 
+impl Case {
+    /// A case of a service that cannot be cloned, so that each thread makes its own and both
+    /// columns are those of a service that lives as long as the thread.
+    pub fn unclonable<S, B, R>(
+        name: &'static str,
+        make: impl Fn() -> S + Clone + 'static,
+        request: fn() -> Request<R>,
+    ) -> Self
+    where
+        S: Service<Request<R>, Response = Response<B>> + Send + 'static,
+        B: Body,
+        R: 'static,
+    {
+        let ready = move || -> Calls {
+            let mut service = make();
+            Box::new(move |calls| (0..calls).for_each(|_| call(&mut service, request())))
+        };
+        Self { name, ready: Box::new(ready.clone()), oneshot: Box::new(ready) }
+    }
+}
+
 /// One call, from readiness to the end of the body, of a service that never makes anybody wait.
 fn call<S, B, R>(service: &mut S, request: Request<R>)
 where

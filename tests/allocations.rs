@@ -15,9 +15,10 @@ use buttress::{
     Criticality, Raise, Rate, Ratio, TimeLimit, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    hedge::{Delay, HedgeLayer, Quantile, Settings as Hedges},
     http::key,
     rate_limit::RateLimitLayer,
-    retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
+    retry::{Budget, InFlight, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
     slo::{Objective, Part, RouteSet, Sli, SloLayer, SloTracker},
     throttle::{Settings as Rule, ThrottleLayer},
@@ -391,6 +392,67 @@ fn a_retry_that_is_not_needed_costs_the_one_copy_of_the_head_that_it_keeps() {
         assert_eq!(allocations(&runtime, &mut retry, || furnished("POST")), 0);
         assert_eq!(allocations(&runtime, &mut once, || furnished("GET")), 0);
     }
+}
+
+#[test]
+fn a_hedge_that_does_not_fire_costs_the_one_copy_of_the_head_that_it_keeps() {
+    let runtime = runtime();
+    let later = || Delay::fixed(LIMIT.get());
+    for settings in [
+        Hedges::new(later()),
+        Hedges::new(Quantile::new(Ratio::percent(95)).minimum(1).floor(LIMIT.get())),
+        Hedges::new(later()).budget(InFlight::new(Ratio::percent(20))),
+    ] {
+        let layer = HedgeLayer::new("h", settings);
+        let (mut one, mut four) =
+            (layer.layer(prompt()), layer.clone().extra::<4>().layer(prompt()));
+        let mut waiting = layer.layer(slow());
+
+        assert_eq!(allocations(&runtime, &mut one, || furnished("GET")), COPY_OF_HEAD);
+        assert_eq!(allocations(&runtime, &mut four, || furnished("GET")), COPY_OF_HEAD);
+        // Its timer is set.
+        assert_eq!(allocations(&runtime, &mut waiting, || furnished("GET")), COPY_OF_HEAD);
+        assert_eq!(allocations(&runtime, &mut one, get), 0, "a head without headers");
+        // What is not hedged is not kept.
+        assert_eq!(allocations(&runtime, &mut one, || furnished("POST")), 0);
+        assert_eq!(allocations(&runtime, &mut waiting, || furnished("POST")), 0);
+        layer.handle().set_shadow(true);
+        assert_eq!(allocations(&runtime, &mut one, || furnished("GET")), 0);
+    }
+    // As long as too little is known, and where it is switched off.
+    for settings in [Hedges::default(), Hedges::new(Delay::never())] {
+        let mut hedge = HedgeLayer::new("h", settings).layer(slow());
+        assert_eq!(allocations(&runtime, &mut hedge, || furnished("GET")), 0);
+    }
+}
+
+/// What a hedge costs that is sent: the number of its attempt, and room for one more header, which
+/// is two parts of a map. The copy that was kept is sent.
+const ATTEMPT_NUMBER: u64 = 3;
+
+#[test]
+fn a_hedge_that_fires_costs_the_number_that_it_says_besides() {
+    let runtime = runtime();
+    let hedge = HedgeLayer::new(
+        "h",
+        Hedges::new(Delay::fixed(Duration::from_millis(5))).budget(Budget::unlimited()),
+    );
+    let mut service = hedge.layer(slow());
+
+    let counted = allocations(&runtime, &mut service, || furnished("GET"));
+
+    assert_eq!(counted, COPY_OF_HEAD + ATTEMPT_NUMBER);
+    assert_eq!(hedge.handle().snapshot().fired(), 3);
+}
+
+/// Answers in 10 ms, with a body of one frame.
+fn slow()
+-> impl Service<Request<()>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
+{
+    service_fn(|_: Request<()>| async {
+        sleep(Duration::from_millis(10)).await;
+        Ok::<_, Infallible>(Response::new(Full::from(Bytes::from_static(b"hello"))))
+    })
 }
 
 /// The tape on which a body that streams is written down, its list of four chunks, and the box of

@@ -17,6 +17,7 @@ use buttress::{
     Auto, Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    hedge::{Delay, HedgeLayer, Settings as Hedges, Switch},
     http::{StatusRules, key},
     rate_limit::{Keyed as KeyedBy, One, Plan, RateLimitLayer},
     retry::{InFlight, RetryLayer, Settings as Attempts, Tokens},
@@ -74,6 +75,14 @@ obeys_the_contract! {
     retry_by_tokens: RetryLayer::new("r", Attempts::default().budget(Tokens::new(10)));
     retry_in_flight: RetryLayer::new("r", Attempts::default().budget(InFlight::new(Ratio::ONE)));
     retry_in_shadow: retry_in_shadow();
+    hedge: HedgeLayer::new("h", Hedges::default());
+    hedge_later: HedgeLayer::new("h", Hedges::new(Delay::fixed(LIMIT.get())));
+    hedge_at_once: HedgeLayer::new("h", Hedges::new(Delay::at_once()));
+    hedge_by_tokens: HedgeLayer::new("h", Hedges::default().budget(Tokens::new(10)));
+    hedge_of_four: HedgeLayer::new("h", Hedges::new(Delay::fixed(LIMIT.get()))).extra::<4>();
+    hedge_judging: HedgeLayer::new("h", Hedges::default()).judge(StatusRules::DEFAULT);
+    hedge_switched_off: HedgeLayer::new("h", Hedges::new(Delay::at_once())).switch(off);
+    hedge_in_shadow: hedge_in_shadow();
     throttle: ThrottleLayer::new("t", lenient());
     throttle_raising: ThrottleLayer::new("t", lenient()).on_reject(Raise);
     throttle_plain: ThrottleLayer::new("t", lenient()).exchange(Plain);
@@ -107,6 +116,17 @@ fn retry_in_shadow() -> RetryLayer {
     let layer = RetryLayer::new("r", Attempts::default());
     layer.handle().set_shadow(true);
     layer
+}
+
+fn hedge_in_shadow() -> HedgeLayer {
+    let layer = HedgeLayer::new("h", Hedges::new(Delay::at_once()));
+    layer.handle().set_shadow(true);
+    layer
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a switch has it")]
+fn off(_: &Request<Body>) -> Option<Switch> {
+    Some(Switch::Off)
 }
 
 const ONE: NonZeroU32 = NonZeroU32::MIN;
@@ -284,6 +304,14 @@ impl<X> Told for RetryLayer<X> {
         let watched = self.handle();
         let attempts = if watched.is_shadow() { None } else { watched.settings().most_attempts() };
         Subject::new(self).released(move || watched.is_last()).attempts(attempts.unwrap_or(1))
+    }
+}
+
+/// It refuses nothing, and settles nothing but what it sent itself.
+impl<X, T, const N: usize> Told for HedgeLayer<X, T, N> {
+    fn told(self) -> Subject<Self> {
+        let watched = self.handle();
+        Subject::new(self).released(move || watched.is_last())
     }
 }
 

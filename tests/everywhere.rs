@@ -1,4 +1,4 @@
-//! A plain `.layer(..)` of breakers and bulkheads, in each configuration and each world.
+//! A plain `.layer(..)` of breakers, bulkheads and hedges, in each configuration and each world.
 
 use std::borrow::Cow;
 
@@ -7,6 +7,7 @@ use buttress::{
     Criticality, Ratio, TimeLimit,
     breaker::{BreakerLayer, Isolation, Settings, Trip},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    hedge::{Delay, HedgeLayer, Settings as Hedges, Switch},
     http::StatusRules,
 };
 use buttress_tests::{Moody, ask, channel, http_client, http2_client, serve_grpc, soon};
@@ -62,6 +63,14 @@ macro_rules! breakers {
         );
     };
 }
+macro_rules! hedges {
+    ($with:ident) => {
+        $with!(HedgeLayer::new("h", Hedges::default()));
+        $with!(HedgeLayer::new("h", Hedges::new(Delay::at_once())).extra::<3>());
+        $with!(HedgeLayer::new("h", Hedges::default()).judge(StatusRules::DEFAULT));
+        $with!(HedgeLayer::new("h", Hedges::default()).switch(|_: &_| Some(Switch::On)));
+    };
+}
 
 #[tokio::test]
 async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
@@ -91,6 +100,7 @@ async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     }
     bulkheads!(on);
     breakers!(on);
+    hedges!(on);
 }
 
 #[tokio::test]
@@ -104,6 +114,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     }
     bulkheads!(whole);
     breakers!(whole);
+    hedges!(whole);
     let address = serve_grpc(Server::builder().add_service(HealthServer::new(Moody))).await;
     macro_rules! client {
         ($layer:expr) => {{
@@ -113,6 +124,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     }
     bulkheads!(client);
     breakers!(client);
+    hedges!(client);
 }
 
 #[tokio::test]
@@ -127,6 +139,7 @@ async fn tonic_takes_each_on_a_service() {
     }
     bulkheads!(each);
     breakers!(each);
+    hedges!(each);
 }
 
 #[tokio::test]
@@ -143,6 +156,7 @@ async fn reqwest_and_hyper_take_each() {
     }
     bulkheads!(reqwests);
     breakers!(reqwests);
+    hedges!(reqwests);
     macro_rules! hypers {
         ($layer:expr) => {{
             let stack = ServiceBuilder::new().layer($layer).service(http2_client::<Body>());
@@ -151,4 +165,5 @@ async fn reqwest_and_hyper_take_each() {
     }
     bulkheads!(hypers);
     breakers!(hypers);
+    hedges!(hypers);
 }

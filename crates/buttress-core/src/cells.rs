@@ -107,6 +107,55 @@ impl Default for Counter {
     }
 }
 
+/// Several counts that only grow, of one layer: those of a thread lie side by side.
+///
+/// ```
+/// use buttress_core::cells::Counters;
+///
+/// let counters = Counters::<3>::new();
+/// counters.increment(2);
+/// assert_eq!(counters.totals(), [0, 0, 1]);
+/// ```
+#[derive(Debug)]
+pub struct Counters<const N: usize> {
+    cells: Box<[Padded<[AtomicU64; N]>]>,
+}
+
+impl<const N: usize> Counters<N> {
+    /// Counters at 0.
+    #[must_use]
+    pub fn new() -> Self {
+        let cells = |_| Padded(array::from_fn(|_| AtomicU64::new(0)));
+        Self { cells: (0..stripes()).map(cells).collect() }
+    }
+
+    /// Adds one to the counter of this number.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    #[inline]
+    pub fn increment(&self, counter: usize) {
+        // Relaxed: nothing else is published through a count, and addition has no order.
+        self.cells[stripe() & (self.cells.len() - 1)].0[counter].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What has been added so far. Never less than an earlier total.
+    #[must_use]
+    pub fn totals(&self) -> [u64; N] {
+        let total = |counter: usize| {
+            self.cells.iter().map(|cell| cell.0[counter].load(Ordering::Relaxed)).sum()
+        };
+        array::from_fn(total)
+    }
+}
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The upper bounds of the duration buckets, as OpenTelemetry advises for request durations.
 ///
 /// A last bucket holds what is longer.

@@ -2,6 +2,7 @@ use std::task::Context;
 
 use crate::{
     Code, Custom, Facts, Plain,
+    hedge::Switch,
     retry::{Stop, Wait},
 };
 
@@ -22,6 +23,13 @@ pub trait Resend<Req, Res>: Clone {
 
     /// Whether the request carries an `Idempotency-Key`: sent twice, it is done once.
     fn is_keyed(&self, request: &Req) -> bool;
+
+    /// Whether the request itself says that it is to be hedged, or not to be: the extension that
+    /// its caller has put there.
+    fn switch(&self, request: &Req) -> Option<Switch> {
+        let _ = request;
+        None
+    }
 
     /// Keeps what is needed to send the request again, up to so many bytes of its body. It goes
     /// out as it came, but that its body may be written down while it is sent.
@@ -122,6 +130,10 @@ where
 
     fn is_keyed(&self, request: &Req) -> bool {
         self.judge.is_keyed(request)
+    }
+
+    fn switch(&self, request: &Req) -> Option<Switch> {
+        self.judge.switch(request)
     }
 
     fn keep(&self, request: Req, limit: usize) -> (Req, Result<J::Kept, Stop>) {

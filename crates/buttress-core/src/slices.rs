@@ -32,7 +32,12 @@ pub(crate) struct Slicer {
 impl Slicer {
     /// Slices of which [`SLICES`] make up a window.
     pub(crate) fn new(window: TimeLimit) -> Self {
-        let nanos = window.get().as_nanos() / SLICES as u128;
+        Self::cutting(window, SLICES)
+    }
+
+    /// Slices of which so many make up a window.
+    pub(crate) fn cutting(window: TimeLimit, slices: usize) -> Self {
+        let nanos = window.get().as_nanos() / slices as u128;
         let slice = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
         Self { origin: OnceLock::new(), slice }
     }

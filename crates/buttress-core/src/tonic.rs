@@ -18,6 +18,7 @@ use crate::{
     Auto, Case, Code, Criticality, End, Facts, Finish, Judge, Judgement, Kept, Method, Protocol,
     Reject, Rejection, Remaining, Resend, Side, Timing, Watch,
     errors::chain,
+    hedge::Switch,
     http::{Classified, Rebox, Recorded, StatusRules},
     resend::take,
     retry::{Stop, Wait},
@@ -213,6 +214,10 @@ impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
 
     fn is_keyed(&self, _: &Request<T>) -> bool {
         false
+    }
+
+    fn switch(&self, request: &Request<T>) -> Option<Switch> {
+        request.extensions().get().copied()
     }
 
     fn keep(&self, request: Request<T>, _: usize) -> (Request<T>, Result<KeptMessage<T>, Stop>) {

@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod bulkhead;
 mod clock;
 mod header;
+pub mod hedge;
 mod kept_back;
 pub mod rate_limit;
 pub mod retry;

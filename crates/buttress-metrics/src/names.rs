@@ -126,6 +126,22 @@ names! {
         "Retries that the budget has leave for; infinite without a limit.";
     RETRY_SHADOW: Gauge "buttress_retry_shadow" Count
         "1 while the layer decides and counts but retries nothing.";
+    HEDGE_REQUESTS: Counter "buttress_hedge_requests_total" Count
+        "Requests that came, each with its first attempt.";
+    HEDGE_FIRED: Counter "buttress_hedge_attempts_total" Count
+        "Attempts sent beside a first one that had no answer yet.";
+    HEDGE_WOULD_FIRE: Counter "buttress_hedge_shadow_attempts_total" Count
+        "Attempts that would have been sent, had the layer not been in shadow mode.";
+    HEDGE_ENDED: Counter "buttress_hedge_ended_attempts_total" Count
+        "Attempts sent beside a first one that ended, by outcome: won, lost, failed, refused or dropped.";
+    HEDGE_UNHEDGED: Counter "buttress_hedge_unhedged_requests_total" Count
+        "Requests that were not sent again, or not once more, by reason.";
+    HEDGE_DELAY: Gauge "buttress_hedge_delay_seconds" Seconds
+        "After what time a request is sent again; infinite while that is off, or not learned yet.";
+    HEDGE_BALANCE: Gauge "buttress_hedge_budget_balance" Count
+        "Attempts that the budget has leave for; infinite without a limit.";
+    HEDGE_SHADOW: Gauge "buttress_hedge_shadow" Count
+        "1 while the layer decides and counts but sends nothing twice.";
     THROTTLE_REQUESTS: Counter "buttress_throttle_requests_total" Count
         "Requests that passed and ended, by outcome: accepted or unaccepted.";
     THROTTLE_REFUSED: Counter "buttress_throttle_refused_requests_total" Count

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Change, Event, Observe, Rate, Ratio, TimeLimit, retry, throttle};
+use buttress_core::{Change, Event, Observe, Rate, Ratio, TimeLimit, hedge, retry, throttle};
 use buttress_layers::{
     bulkhead::{BulkheadLayer, Partitions},
+    hedge::HedgeLayer,
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
     sli::SliLayer,
@@ -426,4 +427,42 @@ async fn retries_and_their_reasons_to_stop_are_published() {
     assert_eq!(read(series).to_bits(), 3_f64.to_bits());
     let refused = r#"buttress_throttle_refused_requests_total{throttle="stock"}"#;
     assert_eq!(read(refused).to_bits(), 0_f64.to_bits());
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_how_they_end_and_why_there_are_none_are_published() {
+    let (exporter, telemetry) = (exporter(), Telemetry::new());
+    let after = hedge::Delay::fixed(Duration::from_millis(50));
+    let layer = HedgeLayer::new("stock", hedge::Settings::new(after));
+    telemetry.watch(layer.handle());
+    let slow = service_fn(async |_: Request<()>| {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let service = layer.layer(slow);
+    let read = |page: &str, series: &str| {
+        value(page, series).unwrap_or_else(|| panic!("{series}: {page}")).to_bits()
+    };
+    let counted = |name: &str, labels: &str| {
+        let page = scrape(&telemetry, &exporter);
+        f64::from_bits(read(&page, &format!(r#"buttress_hedge_{name}{{hedge="stock"{labels}}}"#)))
+    };
+    for reason in hedge::Unhedged::ALL {
+        let labels = format!(r#",reason="{}""#, reason.as_str());
+        assert_eq!(counted("unhedged_requests_total", &labels).to_bits(), 0);
+    }
+
+    drop(service.clone().oneshot(get("/items/7")).await.unwrap());
+    let post = Request::post("/").body(()).unwrap();
+    drop(service.oneshot(post).await.unwrap());
+
+    let bits = |name: &str, labels: &str| counted(name, labels).to_bits();
+    assert_eq!(bits("requests_total", ""), 2_f64.to_bits());
+    assert_eq!(bits("attempts_total", ""), 1_f64.to_bits());
+    assert_eq!(bits("ended_attempts_total", r#",outcome="lost""#), 1_f64.to_bits());
+    assert_eq!(bits("ended_attempts_total", r#",outcome="won""#), 0);
+    assert_eq!(bits("unhedged_requests_total", r#",reason="method""#), 1_f64.to_bits());
+    assert_eq!(bits("delay_seconds", ""), 0.05_f64.to_bits());
+    assert_eq!(bits("budget_balance", ""), 99_f64.to_bits());
+    assert_eq!(bits("shadow", ""), 0);
 }

@@ -8,6 +8,7 @@
 //! | layer | what it does |
 //! |---|---|
 //! | [`retry`] | tries again what may succeed, within an exact budget; bodies need not be `Clone` |
+//! | [`hedge`] | sends what takes long a second time, from the same budget; the first good answer counts |
 //! | [`throttle`] | holds back what an overloaded service would refuse anyway |
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
 //! | [`breaker`] | refuses what keeps failing: by rate, slowness or a row; probes; one for each key; forced, isolated, in shadow |
@@ -77,6 +78,12 @@ pub mod rate_limit {
 pub mod retry {
     pub use buttress_core::{Kept, Peeked, Resend, retry::*};
     pub use buttress_layers::retry::*;
+}
+
+/// Hedges: the layer, and what its core decides by.
+pub mod hedge {
+    pub use buttress_core::hedge::*;
+    pub use buttress_layers::hedge::*;
 }
 
 /// Client-side throttling: the layer, and what its core decides by.

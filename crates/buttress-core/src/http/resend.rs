@@ -4,7 +4,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, reques
 use http_body::Body;
 
 use super::{Classified, Conventional, Peekable, Replay, Room};
-use crate::{Auto, Facts, Kept, Peeked, Protocol, Resend, resend::take, retry::Stop};
+use crate::{
+    Auto, Facts, Kept, Peeked, Protocol, Resend, hedge::Switch, resend::take, retry::Stop,
+};
 
 /// [`Auto`] sends again whatever can be classified.
 impl<Req, Res> Resend<Req, Res> for Auto
@@ -16,6 +18,10 @@ where
 
     fn is_keyed(&self, request: &Req) -> bool {
         CONVENTIONAL.is_keyed(request)
+    }
+
+    fn switch(&self, request: &Req) -> Option<Switch> {
+        CONVENTIONAL.switch(request)
     }
 
     #[inline]
@@ -67,6 +73,10 @@ where
 
     fn is_keyed(&self, request: &Request<B>) -> bool {
         is_keyed(request.headers())
+    }
+
+    fn switch(&self, request: &Request<B>) -> Option<Switch> {
+        request.extensions().get().copied()
     }
 
     #[inline]

@@ -16,25 +16,25 @@ use crate::clock::read;
 
 /// One attempt, judged exactly once.
 #[derive(Debug)]
-pub(super) struct Attempt<C: Case> {
-    pub(super) case: C,
+pub(crate) struct Attempt<C: Case> {
+    pub(crate) case: C,
     started: Instant,
     ended: bool,
 }
 
 impl<C: Case> Attempt<C> {
-    pub(super) fn new(case: C, started: Instant) -> Self {
+    pub(crate) fn new(case: C, started: Instant) -> Self {
         Self { case, started, ended: false }
     }
 
     /// When it ends, for a classifier that asks how long it took.
     #[inline]
-    pub(super) fn ends(&self, read: impl FnOnce() -> Instant) -> Instant {
+    pub(crate) fn ends(&self, read: impl FnOnce() -> Instant) -> Instant {
         if C::TIMED { read() } else { self.started }
     }
 
     #[inline]
-    pub(super) fn end(&mut self, end: End<'_>, to_head: bool, now: Instant) -> Judgement {
+    pub(crate) fn end(&mut self, end: End<'_>, to_head: bool, now: Instant) -> Judgement {
         self.ended = true;
         let total = now.saturating_duration_since(self.started);
         self.case.end(end, Timing { to_head: to_head.then_some(total), total })
@@ -42,13 +42,13 @@ impl<C: Case> Attempt<C> {
 
     /// Hands out what has a head: what becomes of its body is not ours to see.
     #[inline]
-    pub(super) fn hand_out(&mut self, now: Instant) {
+    pub(crate) fn hand_out(&mut self, now: Instant) {
         let end = End::Dropped { stage: Stage::InBody, side: Side::Client, late: false };
         self.end(end, true, now);
     }
 
     /// It took too long, if it had begun.
-    pub(super) fn time_out(&mut self, now: Instant) {
+    pub(crate) fn time_out(&mut self, now: Instant) {
         if !self.ended {
             let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: true };
             self.end(end, false, now);
@@ -57,7 +57,7 @@ impl<C: Case> Attempt<C> {
 
     /// Works for this attempt, which ends if that panics.
     #[inline]
-    pub(super) fn guard<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn guard<T>(&mut self, work: impl FnOnce() -> T) -> T {
         guarded(work, || {
             self.end(End::Panicked, false, read());
         })

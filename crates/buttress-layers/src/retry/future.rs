@@ -198,13 +198,16 @@ where
         }
         let entered = clock::enter(read);
         let (now, facts) = (entered.now(), call.facts);
-        let last = call.course.is_final(&call.state.settings.load());
+        let settings = call.state.settings.load();
+        let last = call.course.is_final(&settings);
         let mut request = exchange.again(kept, last).expect("it was checked before the wait");
         exchange.number(&mut request, facts, call.course.previous(), call.headers.attempt);
         if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
             exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
         }
         call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
+        // A hedge further in that spends from the same budget.
+        let _covered = settings.of_budget().cover();
         let inner = call.attempt.guard(|| service.call(request));
         step.set(Step::Running { inner });
     }

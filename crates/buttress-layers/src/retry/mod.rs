@@ -98,7 +98,7 @@
 //! not beside a client's own retries: reqwest's are switched off with
 //! `.retry(reqwest::retry::never())`.
 
-mod attempt;
+pub(crate) mod attempt;
 mod future;
 mod handle;
 mod layer;

@@ -140,7 +140,9 @@ where
             headers: self.headers,
         };
         call.begin(settings, now);
+        let covered = settings.of_budget().cover();
         let inner = call.within(|attempt| attempt.guard(|| self.inner.call(request)));
+        drop(covered);
         ResponseFuture::new(inner, call, context, self.exchange.clone())
     }
 }

@@ -1,11 +1,12 @@
+mod covered;
 mod in_flight;
 mod percentage;
 mod tokens;
 
 use std::{sync::Arc, time::Instant};
 
+pub use self::{covered::Covered, in_flight::InFlight, percentage::Percentage, tokens::Tokens};
 use self::{in_flight::Flights, percentage::Window, tokens::Bucket};
-pub use self::{in_flight::InFlight, percentage::Percentage, tokens::Tokens};
 use crate::{Leeway, Ratio};
 
 /// How many retries there may be, for all that share it.
@@ -78,10 +79,13 @@ impl Budget {
         self.leeway.as_ref().map_or(Ratio::ONE, Leeway::share)
     }
 
-    /// Notes a request, once, however many attempts it takes. What is returned is held until the
-    /// request is over.
+    /// Notes a request, once, however many attempts it takes, unless it is
+    /// [known already](Self::cover). What is returned is held until the request is over.
     #[inline]
     pub fn begin(&self, now: Instant) -> Started {
+        if self.is_covered() {
+            return Started::NONE;
+        }
         match &self.kind {
             Kind::Percentage(window) => window.deposit(now),
             Kind::InFlight(flights) => return Started { _flight: Some(flights.start()) },
@@ -157,6 +161,33 @@ impl Budget {
             (Kind::Tokens(a), Kind::Tokens(b)) => Arc::ptr_eq(a, b),
             (Kind::InFlight(a), Kind::InFlight(b)) => Arc::ptr_eq(a, b),
             _ => false,
+        }
+    }
+}
+
+impl Budget {
+    /// Lets layers further in know, for one `call`, that this budget knows of the request: a hedge
+    /// inside of a retry is to spend from its budget, and not to count each attempt as a request.
+    #[inline]
+    pub fn cover(&self) -> Covered {
+        Covered::by(self.address())
+    }
+
+    /// Whether a layer around the `call` that is on this thread's stack has noted the request.
+    #[must_use]
+    #[inline]
+    pub fn is_covered(&self) -> bool {
+        covered::is_by(self.address())
+    }
+
+    /// What tells it from any other that lives at the same time; 0 for one that counts nothing.
+    #[inline]
+    fn address(&self) -> usize {
+        match &self.kind {
+            Kind::Unlimited => 0,
+            Kind::Percentage(window) => Arc::as_ptr(window).addr(),
+            Kind::Tokens(bucket) => Arc::as_ptr(bucket).addr(),
+            Kind::InFlight(flights) => Arc::as_ptr(flights).addr(),
         }
     }
 }

@@ -1,0 +1,162 @@
+use std::time::Instant;
+
+use buttress_core::{
+    Case, End, Facts, Kept, Lease, Protocol, Side, Stage,
+    hedge::{Next, Pushback, Race},
+    retry::{Class, Failure, Started, Stop, Wait},
+};
+
+use super::{
+    handle::{Count, Fate, State},
+    lanes::Sent,
+    layer::Headers,
+};
+use crate::{clock::read, retry::attempt::Attempt};
+
+/// What further attempts take.
+#[derive(Debug)]
+pub(super) enum Spare<S, K> {
+    Kept {
+        /// `None` once the last of them has taken it.
+        service: Option<S>,
+        kept: K,
+    },
+    /// It is only decided whether there would be one.
+    Shadow,
+    Not,
+}
+
+/// One request, from its first attempt to the answer that is handed out.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known from the start, by itself")]
+pub(super) struct Call<S, C: Case, K> {
+    pub(super) state: Lease<State>,
+    /// The first one.
+    pub(super) attempt: Attempt<C>,
+    pub(super) began: Instant,
+    pub(super) facts: Facts,
+    pub(super) race: Race,
+    pub(super) spare: Spare<S, K>,
+    /// How many attempts wait until their service is ready.
+    pub(super) waiting: u32,
+    pub(super) deadline: Option<Instant>,
+    /// Whether the request itself carries the deadline.
+    pub(super) is_told: bool,
+    /// Whether it is yet to be learned how long the first attempt took.
+    pub(super) learns: bool,
+    /// Whether the budget wants to hear of successes and failures.
+    pub(super) tells: bool,
+    /// Whether a layer around this one tells the budget of what is handed out.
+    pub(super) is_covered: bool,
+    pub(super) _started: Started,
+    pub(super) nested: bool,
+    pub(super) headers: Headers,
+}
+
+impl<S, C: Case, K> Call<S, C, K> {
+    /// The first attempt has ended, or is given up.
+    #[inline]
+    pub(super) fn learn(&mut self, answered: bool, now: Instant) {
+        if self.learns {
+            self.learns = false;
+            let took = now.saturating_duration_since(self.began);
+            self.state.settings.load().learn(took, answered, now);
+        }
+    }
+
+    /// The first attempt is given up in favour of another.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: false };
+        self.attempt.end(end, false, now);
+        self.learn(false, now);
+    }
+
+    /// Whether there is another attempt, now that it is due: what it takes.
+    pub(super) fn fire(&mut self, now: Instant) -> Option<Sent<S, C>>
+    where
+        K: Kept,
+        S: Clone,
+    {
+        let (state, settings) = (&self.state, self.state.settings.load());
+        let budget = settings.of_budget();
+        let (kept, in_shadow) = match &self.spare {
+            Spare::Kept { kept, .. } => (kept.check(), false),
+            Spare::Shadow => (Ok(()), true),
+            Spare::Not => (Err(Stop::Attempts), false),
+        };
+        let mut spent = None;
+        let withdraw = || {
+            // What is only decided costs those nothing who share the budget.
+            if in_shadow {
+                return budget.would_allow(now);
+            }
+            spent = budget.withdraw(now);
+            state.budget_said(spent.is_some());
+            spent.is_some()
+        };
+        let number = match self.race.fire(now, kept, withdraw) {
+            Ok(number) => number,
+            Err(why) => {
+                state.unhedged(why);
+                return None;
+            }
+        };
+        if in_shadow {
+            state.count(Count::WouldFire);
+            self.race.stop();
+            return None;
+        }
+        state.count(Count::Fired);
+        self.waiting += 1;
+        let Spare::Kept { service, .. } = &mut self.spare else { return None };
+        let service = if self.race.is_last() { service.take() } else { service.clone() };
+        let (state, fate) = (self.state.clone(), Fate::Dropped);
+        Some(Sent { service, number, attempt: None, fate, state, _spent: spent })
+    }
+
+    /// An attempt failed.
+    pub(super) fn failed(&mut self, number: u32, failure: &Failure, now: Instant) -> Next {
+        let asked = failure.asked.map(|asked| match (asked, self.facts.protocol) {
+            // It is in whole seconds, past which nobody hedges any more.
+            (Wait::Never, _) | (Wait::After(_), Protocol::Http) => Pushback::Never,
+            (Wait::After(wait), _) => Pushback::After(wait),
+        });
+        let (next, why) = self.race.failed(number, asked, now);
+        if let Some(why) = why {
+            self.state.unhedged(why);
+        }
+        next
+    }
+
+    /// Tells the budget of an attempt that failed: of one that nobody further out will hear of,
+    /// or else if nobody further out shares the budget.
+    pub(super) fn tell_failed(&self, failure: &Failure, is_handed_out: bool) {
+        if self.tells && failure.is_counted() && !(is_handed_out && self.is_covered) {
+            self.state.settings.load().of_budget().failed();
+        }
+    }
+
+    /// Tells the budget of the answer that is handed out.
+    #[inline]
+    pub(super) fn tell_answered(&self, is_good: bool) {
+        if is_good && self.tells && !self.is_covered {
+            self.state.settings.load().of_budget().succeeded();
+        }
+    }
+}
+
+impl<S, C: Case, K> Drop for Call<S, C, K> {
+    fn drop(&mut self) {
+        if self.learns {
+            self.learn(false, read());
+        }
+    }
+}
+
+/// How an attempt after the first ended that failed so.
+pub(super) fn fate(failure: &Failure) -> Fate {
+    match failure.class {
+        Class::Not(Stop::CircuitOpen | Stop::Rejected) => Fate::Refused,
+        _ => Fate::Failed,
+    }
+}

@@ -1,0 +1,270 @@
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next, retry::Failure};
+use pin_project::pin_project;
+use tokio::time::{Sleep, sleep_until};
+use tower_service::Service;
+
+use super::{
+    call::{Call, Spare, fate},
+    handle::Fate,
+    judge::{Judged, judge},
+    lanes::{Lane, Lanes},
+};
+use crate::{clock::read, retry::attempt::Attempt};
+
+/// The response of a [`Hedge`](super::Hedge) service.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<S, F, X, C: Case, Request, Response, Error, K, L> {
+    /// The first attempt.
+    #[pin]
+    primary: Primary<F, Response, Error>,
+    /// Those that were sent after it.
+    #[pin]
+    lanes: L,
+    /// Rings when the next of them is due. Made when the first attempt is found pending: most
+    /// never are.
+    #[pin]
+    timer: Option<Sleep>,
+    call: Call<S, C, K>,
+    exchange: X,
+    request: PhantomData<fn(Request)>,
+}
+
+#[pin_project(project = PrimaryProj, project_replace = PrimaryTaken)]
+enum Primary<F, Response, Error> {
+    Running {
+        #[pin]
+        inner: F,
+    },
+    /// How it failed, which is passed on if nobody does better.
+    Failed {
+        outcome: Result<Response, Error>,
+        failure: Failure,
+    },
+    Over,
+}
+
+impl<S, F, X, C: Case, Request, Response, Error, K, L: Lanes<S, F, C>>
+    ResponseFuture<S, F, X, C, Request, Response, Error, K, L>
+{
+    #[inline]
+    pub(super) fn new(inner: F, call: Call<S, C, K>, exchange: X) -> Self {
+        let (primary, lanes) = (Primary::Running { inner }, L::empty());
+        Self { primary, lanes, timer: None, call, exchange, request: PhantomData }
+    }
+}
+
+impl<S, X, Request, Response, C, K, L> Future
+    for ResponseFuture<S, S::Future, X, C, Request, Response, S::Error, K, L>
+where
+    S: Service<Request> + Clone,
+    C: Case,
+    K: Kept,
+    X: Judge<Request, S::Response, S::Error, Case = C>
+        + Resend<Request, S::Response, Kept = K, Response = Response>,
+    L: Lanes<S, S::Future, C>,
+{
+    type Output = Result<Response, S::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (call, exchange) = (this.call, &*this.exchange);
+        let _scope = clock::poll(call.nested);
+        // The timer before the work, so that a busy task hears it ring.
+        let mut rang = None;
+        if let Some(mut timer) = this.timer.as_mut().as_pin_mut()
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            rang = Some(timer.deadline());
+        }
+        if let PrimaryProj::Running { inner } = this.primary.as_mut().project()
+            && let Poll::Ready(outcome) = call.attempt.guard(|| inner.poll(cx))
+        {
+            // What is inside goes now: the body that it sends has then said how far it came.
+            this.primary.set(Primary::Over);
+            let state = &call.state;
+            let judged = judge::<_, X, Request, S::Response, _, _>(
+                &mut call.attempt,
+                exchange,
+                outcome,
+                || state.settings.load(),
+                cx,
+            );
+            match judged {
+                Judged::Answer(answer, is_good) => {
+                    if call.learns {
+                        call.learn(true, clock::ready(read));
+                    }
+                    drop_others(this.lanes, call);
+                    this.timer.set(None);
+                    call.tell_answered(is_good);
+                    return Poll::Ready(answer);
+                }
+                Judged::Failed(outcome, failure) => {
+                    let now = clock::ready(read);
+                    call.learn(false, now);
+                    if call.failed(0, &failure, now) == Next::PassOn {
+                        call.tell_failed(&failure, true);
+                        return Poll::Ready(outcome);
+                    }
+                    this.primary.set(Primary::Failed { outcome, failure });
+                }
+            }
+        }
+        let (mut first, mut latest) = (0, call.began);
+        loop {
+            for number in first..call.race.fired() {
+                let Some(mut lane) = this.lanes.as_mut().lane(number) else { break };
+                let polled = poll_lane::<_, X, Request, _, _, _>(lane.as_mut(), call, exchange, cx);
+                let Poll::Ready(judged) = polled else { continue };
+                let now = clock::ready(read);
+                match judged {
+                    Some(Judged::Answer(answer, is_good)) => {
+                        lane.clear(Fate::Won);
+                        match this.primary.as_mut().project_replace(Primary::Over) {
+                            PrimaryTaken::Running { .. } => call.give_up(now),
+                            PrimaryTaken::Failed { failure, .. } => {
+                                call.tell_failed(&failure, false);
+                            }
+                            PrimaryTaken::Over => {}
+                        }
+                        drop_others(this.lanes, call);
+                        this.timer.set(None);
+                        call.tell_answered(is_good);
+                        return Poll::Ready(answer);
+                    }
+                    Some(Judged::Failed(outcome, failure)) => {
+                        // The caller sees what the first attempt ended in, if all fail.
+                        drop(outcome);
+                        lane.clear(fate(&failure));
+                        call.tell_failed(&failure, false);
+                        if call.failed(number + 1, &failure, now) == Next::Wait {
+                            continue;
+                        }
+                    }
+                    None => {
+                        lane.clear(Fate::Failed);
+                        if call.race.failed(number + 1, None, now).0 == Next::Wait {
+                            continue;
+                        }
+                    }
+                }
+                let PrimaryTaken::Failed { outcome, failure } =
+                    this.primary.as_mut().project_replace(Primary::Over)
+                else {
+                    unreachable!("none is under way, and the first one was")
+                };
+                call.tell_failed(&failure, true);
+                return Poll::Ready(outcome);
+            }
+            first = call.race.fired();
+            let Some(due) = call.race.due() else { return Poll::Pending };
+            // At once is before any timer could ring.
+            if due > latest && rang != Some(due.into()) {
+                ready!(sleep(this.timer.as_mut(), due).poll(cx));
+            }
+            this.timer.set(None);
+            latest = clock::ready(read);
+            if let Some(sent) = call.fire(latest) {
+                let lane = this.lanes.as_mut().lane(sent.number - 1);
+                lane.expect("no more are sent than there is room for").send(sent);
+            }
+        }
+    }
+}
+
+/// Polls an attempt after the first, once its service has become ready; `None` if that failed
+/// before it was, and `Pending` also of one that has ended.
+fn poll_lane<S, X, Request, Response, C, K>(
+    lane: Pin<&mut Lane<S, S::Future, C>>,
+    call: &mut Call<S, C, K>,
+    exchange: &X,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Judged<Response, S::Error>>>
+where
+    S: Service<Request>,
+    C: Case,
+    X: Judge<Request, S::Response, S::Error, Case = C>
+        + Resend<Request, S::Response, Kept = K, Response = Response>,
+{
+    let mut lane = lane.project();
+    let Some(sent) = lane.hedge else { return Poll::Pending };
+    if let Some(service) = &mut sent.service {
+        if ready!(service.poll_ready(cx)).is_err() {
+            return Poll::Ready(None);
+        }
+        let Spare::Kept { kept, service: spare } = &mut call.spare else {
+            unreachable!("only what was kept is sent again")
+        };
+        let entered = clock::enter(read);
+        let (now, facts) = (entered.now(), call.facts);
+        // No service is left for another, and none waits to be called.
+        call.waiting = call.waiting.saturating_sub(1);
+        let last = spare.is_none() && call.waiting == 0;
+        let Ok(mut request) = exchange.again(kept, last) else { return Poll::Ready(None) };
+        exchange.number(&mut request, facts, sent.number, call.headers.attempt);
+        if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
+            exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
+        }
+        let settings = call.state.settings.load();
+        let _covered = settings.of_budget().cover();
+        let case = exchange.open(&request, facts, Side::Client);
+        let attempt = sent.attempt.insert(Attempt::new(case, now));
+        let inner = attempt.guard(|| service.call(request));
+        lane.inner.set(Some(inner));
+        sent.service = None;
+    }
+    let (Some(inner), Some(attempt)) = (lane.inner.as_mut().as_pin_mut(), &mut sent.attempt) else {
+        return Poll::Pending;
+    };
+    let outcome = ready!(attempt.guard(|| inner.poll(cx)));
+    lane.inner.set(None);
+    let state = &call.state;
+    let judged = judge::<_, X, Request, S::Response, _, _>(
+        attempt,
+        exchange,
+        outcome,
+        || state.settings.load(),
+        cx,
+    );
+    Poll::Ready(Some(judged))
+}
+
+/// Drops the attempts that are still under way after the first.
+#[inline]
+fn drop_others<S, F, C: Case, K, L: Lanes<S, F, C>>(mut lanes: Pin<&mut L>, call: &Call<S, C, K>) {
+    for number in 0..call.race.fired() {
+        if let Some(lane) = lanes.as_mut().lane(number) {
+            lane.clear(Fate::Lost);
+        }
+    }
+}
+
+/// The timer, made if it is not there yet, and set to `at`.
+fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
+    if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at.into()) {
+        timer.set(Some(sleep_until(at.into())));
+    }
+    timer.as_pin_mut().expect("made above")
+}
+
+impl<S, F, X: fmt::Debug, C: Case, Request, Response, Error, K, L> fmt::Debug
+    for ResponseFuture<S, F, X, C, Request, Response, Error, K, L>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("race", &self.call.race)
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
+    }
+}
