@@ -30,6 +30,7 @@ mod deadline;
 mod errors;
 mod exchange;
 mod facts;
+pub mod fallback;
 mod lease;
 mod observe;
 mod plain;

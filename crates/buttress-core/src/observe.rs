@@ -10,6 +10,7 @@ use std::{
 use crate::{
     Rate, TimeLimit,
     breaker::{Cause, Transition},
+    fallback::Turn,
 };
 
 /// Hears of what rarely happens to a layer: a state that moved, a limit that changed.
@@ -127,6 +128,9 @@ pub enum Change {
         /// By how much, or for how long.
         by: Duration,
     },
+    /// Something happened in a fallback. What comes often is told once, and again when it comes
+    /// back after a minute.
+    Fallback(Turn),
     /// Something became of a snapshot; the event's key says to which, and why.
     Snapshot(&'static str),
 }
@@ -192,6 +196,7 @@ impl fmt::Display for Change {
             Self::Maintenance(true) => f.write_str("maintenance began: events are excluded"),
             Self::Maintenance(false) => f.write_str("maintenance ended"),
             Self::Clock { what, by } => write!(f, "{what}: {by:?}"),
+            Self::Fallback(turn) => turn.fmt(f),
             Self::Snapshot(what) => f.write_str(what),
         }
     }
