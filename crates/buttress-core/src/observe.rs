@@ -229,9 +229,15 @@ impl Observers {
         self.any.store(true, Ordering::Release);
     }
 
+    /// Whether there is any. Who builds an event at some expense asks first.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// Tells every observer.
     pub fn emit(&self, event: &Event<'_>) {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.any() {
             return;
         }
         // Copied, because an observer may do what it likes, adding an observer included.

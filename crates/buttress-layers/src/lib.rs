@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod bulkhead;
 mod clock;
+pub mod fallback;
 mod header;
 mod kept_back;
 pub mod rate_limit;

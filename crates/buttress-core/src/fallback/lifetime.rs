@@ -50,6 +50,12 @@ impl Lifetime {
         self
     }
 
+    /// When it was received.
+    #[must_use]
+    pub fn received(&self) -> Instant {
+        self.received
+    }
+
     /// How old it is.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
