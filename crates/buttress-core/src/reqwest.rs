@@ -25,7 +25,7 @@ use crate::{
         Adopt, Asked, Classified, Classify, Degrade, FallbackBody, HttpCase, Rebox, Recorded,
         Recording, Replay, Replayable, RequestHead, ResponseHead, Room, StaleCache, Stored, Tape,
         Target, Watched,
-        degrade::{Remake, has_note, remakes, write_note},
+        degrade::{Paired, has_note, write_note},
         judge::{asked, criticality, deadline, forward, is_timeout, retry_after, set_criticality},
         resend,
     },
@@ -341,7 +341,9 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
     }
 }
 
-remakes!([C] Request, Response, Classified<C>);
+impl Paired for Request {
+    type Response = Response;
+}
 
 /// Whether the client could not connect.
 pub(crate) fn is_unreached(error: &(dyn Error + 'static)) -> bool {

@@ -22,7 +22,7 @@ use crate::{
     fallback::Degraded,
     http::{
         Adopt, Classified, Degrade, Rebox, Recorded, StatusRules, Tape,
-        degrade::{Remake, has_note, remakes, write_note},
+        degrade::{Paired, has_note, write_note},
     },
     resend::take,
     retry::{Stop, Wait},
@@ -274,7 +274,9 @@ impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
     }
 }
 
-remakes!([T] Request<T>, Response<()>, Classified);
+impl<T> Paired for Request<T> {
+    type Response = Response<()>;
+}
 
 /// A call that ends in a `Status` or in tonic's `Response`.
 #[derive(Clone, Copy, Debug)]

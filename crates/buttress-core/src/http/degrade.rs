@@ -83,34 +83,44 @@ pub trait Remake<Req>: Clone {
     fn again(&self, kept: &mut Self::Kept) -> Result<Req, Stop>;
 }
 
-/// Remakes as another trait resends, with responses of some type.
-macro_rules! remakes {
-    ([$($of:tt)*] $request:ty, $response:ty, $exchange:ty) => {
-        impl<$($of)*> Remake<$request> for $exchange
-        where
-            $exchange: Resend<$request, $response>,
-        {
-            type Kept = <$exchange as Resend<$request, $response>>::Kept;
-
-            #[inline]
-            fn keep(
-                &self,
-                request: $request,
-                limit: usize,
-            ) -> ($request, Result<Self::Kept, Stop>) {
-                Resend::<$request, $response>::keep(self, request, limit)
-            }
-
-            fn again(&self, kept: &mut Self::Kept) -> Result<$request, Stop> {
-                Resend::<$request, $response>::again(self, kept, true)
-            }
-        }
-    };
+/// A request with some response of its world: what is sent again does not depend on which.
+/// Nobody else implements it.
+pub trait Paired {
+    /// The response.
+    type Response;
 }
-pub(crate) use remakes;
 
-remakes!([C, B] Request<B>, Response<Empty<Bytes>>, Classified<C>);
-remakes!([Req] Req, (), Plain);
+impl<B> Paired for Request<B> {
+    type Response = Response<Empty<Bytes>>;
+}
+
+impl<C: Clone, Req: Paired> Remake<Req> for Classified<C>
+where
+    Self: Resend<Req, Req::Response>,
+{
+    type Kept = <Self as Resend<Req, Req::Response>>::Kept;
+
+    #[inline]
+    fn keep(&self, request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>) {
+        Resend::<Req, Req::Response>::keep(self, request, limit)
+    }
+
+    fn again(&self, kept: &mut Self::Kept) -> Result<Req, Stop> {
+        Resend::<Req, Req::Response>::again(self, kept, true)
+    }
+}
+
+impl<Req: Clone> Remake<Req> for Plain {
+    type Kept = <Self as Resend<Req, ()>>::Kept;
+
+    fn keep(&self, request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>) {
+        Resend::<Req, ()>::keep(self, request, limit)
+    }
+
+    fn again(&self, kept: &mut Self::Kept) -> Result<Req, Stop> {
+        Resend::<Req, ()>::again(self, kept, true)
+    }
+}
 
 impl<Req> Remake<Req> for Auto
 where

@@ -1,6 +1,6 @@
 use std::{
     convert::Infallible,
-    future::{Future, pending, ready},
+    future::{pending, ready},
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
@@ -11,7 +11,7 @@ use std::{
 
 use buttress_core::{
     BoxError, Change, Event, Kind, Observe, Plain, Reason, Rejection, TimeLimit,
-    fallback::{Degraded, Skip, Triggers, Turn, Why},
+    fallback::{Degraded, Skip, Triggers, Why},
     http::{StaleCache, StaleSettings},
 };
 use bytes::Bytes;
@@ -24,7 +24,6 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use super::*;
 use crate::timeout::{TimeoutHandle, TimeoutLayer};
 
-mod bodies;
 mod classic;
 mod grpc;
 mod order;
