@@ -17,6 +17,7 @@ use buttress::{
     Judgement, Ratio, Reason, TimeLimit, Timing, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    fallback::{FallbackLayer, StaleCache, StaleSettings},
     http::key,
     retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
@@ -51,7 +52,8 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
-    /// Only this group: timeouts, breakers, bulkheads, slis, slos or routers.
+    /// Only this group: timeouts, breakers, bulkheads, slis, retries, throttles, fallbacks, slos
+    /// or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -78,13 +80,14 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, Group); 8] = [
+    let groups: [(&str, Group); 9] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
         ("slis", slis),
         ("retries", retries),
         ("throttles", throttles),
+        ("fallbacks", fallbacks),
         ("slos", slos),
         ("routers", routers),
     ];
@@ -285,6 +288,34 @@ fn retries() -> Vec<Case> {
         Case::new("bare, six headers", bare(), furnished),
         Case::new("tower Retry, six headers", tower, furnished),
         Case::new("buttress Retry, six headers", ours(share()).layer(bare()), furnished),
+    ]
+}
+
+/// What does not fail, with something to answer if it did.
+fn fallbacks() -> Vec<Case> {
+    let resilience = tower_resilience::fallback::FallbackLayer::<
+        Request<()>,
+        Response<Full<Bytes>>,
+        Infallible,
+    >::value(Response::new(Full::default()));
+    let empty = || Response::new(Full::<Bytes>::default());
+    let layer = || FallbackLayer::new("f");
+    let function = layer().function(|_, _| ready(None::<Response<Full<Bytes>>>));
+    let of_path = layer().function_of(
+        |request: &Request<()>| request.method().is_safe(),
+        |_, _| ready(None::<Response<Full<Bytes>>>),
+    );
+    let stale = layer().stale(StaleCache::new(StaleSettings::new()));
+    let post = || Request::post("/").body(()).expect("a request");
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower-resilience fallback, value", resilience.layer(bare()), request),
+        Case::new("buttress Fallback, value", layer().value(empty).layer(bare()), request),
+        Case::new("buttress Fallback, function of a part", of_path.layer(bare()), request),
+        Case::new("buttress Fallback, function", function.layer(bare()), request),
+        Case::new("buttress Fallback, service", layer().service(bare()).layer(bare()), request),
+        Case::new("buttress Fallback, stale, a POST", stale.layer(bare()), post),
+        Case::new("buttress Fallback, stale, storing", stale.layer(bare()), request),
     ]
 }
 
