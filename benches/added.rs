@@ -314,6 +314,7 @@ fn fallbacks() -> Vec<Case> {
         Case::new("buttress Fallback, function of a part", of_path.layer(bare()), request),
         Case::new("buttress Fallback, function", function.layer(bare()), request),
         Case::new("buttress Fallback, service", layer().service(bare()).layer(bare()), request),
+        Case::new("bare, a POST", bare(), post),
         Case::new("buttress Fallback, stale, a POST", stale.layer(bare()), post),
         Case::new("buttress Fallback, stale, storing", stale.layer(bare()), request),
     ]

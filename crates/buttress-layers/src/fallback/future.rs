@@ -47,23 +47,28 @@ enum Stage<F, C, Response, Error> {
         #[pin]
         inner: F,
     },
-    /// It has failed, and the rungs are asked.
-    Climbing {
-        #[pin]
-        climb: C,
-        #[pin]
-        timer: Option<Sleep>,
-        due: Option<Instant>,
-        why: Why,
-        facts: Facts,
-        /// What the caller gets if nobody has an answer.
-        failure: Option<Result<Response, Error>>,
-    },
+    /// It has failed, and the rungs are asked. In a box, so that calls which do not fail need not
+    /// move about what only those need that do.
+    Climbing(Pin<Box<Climbing<C, Response, Error>>>),
     /// Nobody was asked, because another call asks for all.
     Given {
         answer: Option<Response>,
     },
     Over,
+}
+
+/// The way down the ladder.
+#[pin_project]
+struct Climbing<C, Response, Error> {
+    #[pin]
+    climb: C,
+    #[pin]
+    timer: Option<Sleep>,
+    due: Option<Instant>,
+    why: Why,
+    facts: Facts,
+    /// What the caller gets if nobody has an answer.
+    failure: Option<Result<Response, Error>>,
 }
 
 impl<S, L, X, Request> ResponseFuture<S, L, X, Request>
@@ -133,15 +138,21 @@ where
             }
         }
         match this.stage.as_mut().project() {
-            StageProj::Climbing { climb, timer, due, why, facts, failure } => {
+            StageProj::Climbing(climbing) => {
                 // A rung is asked later than the call that is waiting further up the stack.
                 let _scope = clock::poll(false);
-                let state = &*this.shared.state;
-                let mut guide =
-                    Guide { exchange: this.exchange, why, facts: *facts, state, timer, due };
+                let climbing = climbing.as_mut().project();
+                let mut guide = Guide {
+                    exchange: this.exchange,
+                    why: climbing.why,
+                    facts: *climbing.facts,
+                    state: &this.shared.state,
+                    timer: climbing.timer,
+                    due: climbing.due,
+                };
                 let kept = this.kept.as_mut().expect("nobody sets out with nothing");
-                let answer = ready!(this.shared.ladder.poll(climb, kept, &mut guide, cx));
-                let failure = failure.take().expect("polled after completion");
+                let answer = ready!(this.shared.ladder.poll(climbing.climb, kept, &mut guide, cx));
+                let failure = climbing.failure.take().expect("polled after completion");
                 this.stage.set(Stage::Over);
                 Poll::Ready(answer.map_or_else(
                     || {
@@ -222,14 +233,14 @@ where
     let why = ended.why();
     state.triggered(&why);
     ladder.settle(kept, true);
-    ControlFlow::Continue(Stage::Climbing {
+    ControlFlow::Continue(Stage::Climbing(Box::pin(Climbing {
         climb: ladder.set_out(),
         timer: None,
         due: None,
         why,
         facts: ended.facts,
         failure: Some(failure),
-    })
+    })))
 }
 
 impl<S, L, X, Request> fmt::Debug for ResponseFuture<S, L, X, Request>
