@@ -42,8 +42,16 @@ struct Place {
     /// Ids of entries, the newest last.
     variants: Vec<u64>,
     storing: Option<Taken>,
-    /// Whether the last call failed, and who looks whether it does so still.
-    failing: Option<Option<Taken>>,
+    health: Health,
+}
+
+/// How the last call under a key went.
+#[derive(Clone, Copy, Debug, Default)]
+enum Health {
+    #[default]
+    Well,
+    /// It failed, and somebody may look whether it does so still.
+    Failing(Option<Taken>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -220,14 +228,14 @@ impl<T> Shelf<T> {
     /// The last call under `key` failed. Nothing is noted where there is nothing to answer with.
     pub fn failed(&mut self, key: &str) {
         if let Some(place) = self.places.get_mut(key).filter(|place| !place.variants.is_empty()) {
-            place.failing = Some(None);
+            place.health = Health::Failing(None);
         }
     }
 
     /// A call under `key` went well.
     pub fn went_well(&mut self, key: &str) {
         if let Some(place) = self.places.get_mut(key) {
-            place.failing = None;
+            place.health = Health::Well;
         }
     }
 
@@ -235,7 +243,7 @@ impl<T> Shelf<T> {
     /// things are well again, is back.
     pub fn pass(&mut self, key: &str, now: Instant) -> Passage {
         let claim = self.next_claim();
-        let Some(Place { failing: Some(probe), .. }) = self.places.get_mut(key) else {
+        let Some(Place { health: Health::Failing(probe), .. }) = self.places.get_mut(key) else {
             return Passage::Free;
         };
         if probe.is_some_and(|taken| taken.holds(now)) {
@@ -247,7 +255,7 @@ impl<T> Shelf<T> {
 
     /// Who looked has left without an answer.
     pub fn left(&mut self, key: &str, claim: Claim) {
-        if let Some(Place { failing: Some(probe), .. }) = self.places.get_mut(key)
+        if let Some(Place { health: Health::Failing(probe), .. }) = self.places.get_mut(key)
             && probe.is_some_and(|taken| taken.claim == claim)
         {
             *probe = None;
@@ -299,7 +307,7 @@ impl<T> Shelf<T> {
     fn tidy(&mut self, key: &str) {
         let Some(place) = self.places.get_mut(key) else { return };
         if place.variants.is_empty() {
-            place.failing = None;
+            place.health = Health::Well;
             if place.storing.is_none() {
                 self.places.remove(key);
             }

@@ -95,9 +95,10 @@ fn while_a_key_fails_one_caller_looks_and_the_others_are_held() {
 fn what_is_too_big_or_over_already_is_not_kept() {
     let t0 = origin();
     let mut shelf = Shelf::new(bounds());
-    for (size, until) in [(50_001, t0 + SECOND), (usize::MAX, t0 + SECOND), (1, t0 - SECOND)] {
-        let claim = shelf.claim(&key("a"), t0).expect("nobody else does");
-        assert_eq!(shelf.put(&key("a"), claim, (size, until), "x", |_| true, t0), ["x"]);
+    let now = t0 + SECOND;
+    for (size, until) in [(50_001, now + SECOND), (usize::MAX, now + SECOND), (1, t0)] {
+        let claim = shelf.claim(&key("a"), now).expect("nobody else does");
+        assert_eq!(shelf.put(&key("a"), claim, (size, until), "x", |_| true, now), ["x"]);
     }
 
     assert_eq!((shelf.len(), shelf.bytes(), shelf.keys()), (0, 0, 0));

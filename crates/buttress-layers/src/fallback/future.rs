@@ -185,6 +185,8 @@ type Next<S, L, X, Request> =
         <S as Service<Request>>::Error,
     >;
 
+type Fate<S, L, X, Request> = ControlFlow<Failed<S, X, Request>, Next<S, L, X, Request>>;
+
 /// What comes of a call that did not end well by its head: the way down the ladder, or the outcome
 /// as it is.
 #[cold]
@@ -194,7 +196,7 @@ fn fell<S, L, X, Request>(
     kept: &mut Option<L::Kept>,
     shared: &Inner<L>,
     exchange: &X,
-) -> ControlFlow<Failed<S, X, Request>, Next<S, L, X, Request>>
+) -> Fate<S, L, X, Request>
 where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error> + Degrade<Request, S::Response>,

@@ -69,20 +69,23 @@ pub trait Rungs {
     const KEEPS: bool;
 }
 
+/// How old an answer is, and whether it is stale, of one that was stored.
+pub type Aged = Option<(Duration, bool)>;
+
 /// An answer that a rung has given.
 #[derive(Debug)]
 pub struct Given<Response> {
     /// Which one.
     pub(super) rung: usize,
     pub(super) response: Response,
-    pub(super) age: Option<(Duration, bool)>,
+    pub(super) age: Aged,
 }
 
 /// What a rung says when it is asked.
 #[derive(Debug)]
 pub enum Step<Response> {
     /// An answer; of a stored one how old it is, and whether it is stale.
-    Answered(Response, Option<(Duration, bool)>),
+    Answered(Response, Aged),
     /// It has failed.
     Failed(Cause),
     /// It has no answer to this request.

@@ -10,6 +10,7 @@ use crate::{clock::read, kept_back::KeptBack};
 
 /// One call on its way into the counts, where it arrives exactly once: at its end, or when this
 /// is dropped.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the call")]
 #[derive(Debug)]
 pub struct Recording<C: Case> {
     case: C,

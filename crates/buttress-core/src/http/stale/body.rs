@@ -96,7 +96,7 @@ where
             StateProj::Passing { mut inner, tape } => {
                 let frame = ready!(inner.as_mut().poll_frame(cx));
                 if tape.is_some() {
-                    note(tape, &frame, inner.is_end_stream());
+                    note(tape, frame.as_ref(), inner.is_end_stream());
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
@@ -129,7 +129,7 @@ where
     }
 }
 
-fn note<E>(tape: &mut Option<Box<Tape>>, frame: &Option<Result<Frame<Bytes>, E>>, ended: bool) {
+fn note<E>(tape: &mut Option<Box<Tape>>, frame: Option<&Result<Frame<Bytes>, E>>, ended: bool) {
     let whole = match frame {
         None => Some(None),
         // A body that failed has no end.

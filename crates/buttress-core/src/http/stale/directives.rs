@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 
 /// What `Cache-Control` says, as far as it matters here.
+#[expect(clippy::struct_excessive_bools, reason = "a directive is there or it is not")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directives {
     pub(super) no_store: bool,

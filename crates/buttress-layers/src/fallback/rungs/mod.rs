@@ -8,7 +8,6 @@ mod value;
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use buttress_core::{
@@ -23,7 +22,7 @@ pub use self::{
     stale::Stale,
     value::{Fixed, Value},
 };
-use super::ladder::{Guide, Step};
+use super::ladder::{Aged, Guide, Step};
 
 /// One rung of a [`Ladder`](super::Ladder).
 pub trait Rung<Request, Response, Error, X>: Keeps
@@ -46,11 +45,7 @@ where
 
     /// An answer without asking the service.
     #[inline]
-    fn at_once(
-        &self,
-        kept: &mut Self::Kept,
-        exchange: &X,
-    ) -> Option<(X::Answer, Option<(Duration, bool)>)> {
+    fn at_once(&self, kept: &mut Self::Kept, exchange: &X) -> Option<(X::Answer, Aged)> {
         let _ = (kept, exchange);
         None
     }

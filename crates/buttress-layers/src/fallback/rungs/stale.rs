@@ -2,7 +2,6 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use buttress_core::{
@@ -14,7 +13,7 @@ use buttress_core::{
 use super::{Keeps, Rung};
 use crate::{
     clock::read,
-    fallback::ladder::{Guide, Step},
+    fallback::ladder::{Aged, Guide, Step},
 };
 
 /// A rung with the last good response.
@@ -58,11 +57,7 @@ where
         (request, StaleKept { asked, probe: None })
     }
 
-    fn at_once(
-        &self,
-        kept: &mut StaleKept,
-        exchange: &X,
-    ) -> Option<(X::Answer, Option<(Duration, bool)>)> {
+    fn at_once(&self, kept: &mut StaleKept, exchange: &X) -> Option<(X::Answer, Aged)> {
         let asked = kept.asked.as_ref()?;
         if !self.0.probes_alone() {
             return None;

@@ -70,7 +70,7 @@ async fn stored(settings: StaleSettings, code: u16) -> usize {
     }));
     let collected = service.clone().oneshot(call("x")).await.unwrap().into_body().collect();
     assert_eq!(collected.await.unwrap().to_bytes(), "message");
-    if cache.len() > 0 {
+    if !cache.is_empty() {
         let again = service.oneshot(call("x")).await.unwrap().into_body().collect().await.unwrap();
         assert_eq!(again.trailers().unwrap()["grpc-status"], "0");
         assert_eq!(again.to_bytes(), "message");

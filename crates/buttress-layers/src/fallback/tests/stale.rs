@@ -34,6 +34,7 @@ async fn told(
     Some((String::from_utf8(body.to_vec()).unwrap(), age))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with what may be an error")]
 fn told_is(body: &str, age: Option<(u64, bool)>) -> Option<(String, Option<(u64, bool)>)> {
     Some((body.to_owned(), age))
 }
