@@ -149,7 +149,7 @@ mod tests;
 pub use self::{
     future::ResponseFuture,
     handle::{FallbackHandle, FallbackSnapshot, NoSuchRung, RungCounts},
-    ladder::{Ladder, Nothing, Rungs, Then},
+    ladder::{Aged, Cause, Given, Guide, Ladder, Nothing, Rungs, Step, Then},
     layer::FallbackLayer,
     rungs::{
         Backup, Fixed, Function, Immediate, Keep, Keeps, OfHead, OfRequest, Reply, Rung, Stale,
