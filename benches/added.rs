@@ -17,6 +17,7 @@ use buttress::{
     Judgement, Ratio, Reason, TimeLimit, Timing, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Quantile, Settings as Hedges},
     http::key,
     retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
@@ -52,8 +53,8 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
-    /// Only this group: timeouts, breakers, bulkheads, slis, retries, hedges, throttles, slos or
-    /// routers.
+    /// Only this group: timeouts, breakers, bulkheads, slis, retries, hedges, throttles, fallbacks,
+    /// slos or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -88,6 +89,7 @@ fn main() {
         ("retries", retries),
         ("hedges", hedges),
         ("throttles", throttles),
+        ("fallbacks", fallbacks),
         ("slos", slos),
         ("routers", routers),
     ];
@@ -323,6 +325,35 @@ fn hedges() -> Vec<Case> {
         Case::new("buttress Hedge, p95", learned().layer(bare()), request),
         Case::new("buttress Hedge, p95, room for 4", learned().extra::<4>().layer(bare()), request),
         Case::new("buttress Hedge, p95, a POST", learned().layer(bare()), post),
+    ]
+}
+
+/// What does not fail, with something to answer if it did.
+fn fallbacks() -> Vec<Case> {
+    let resilience = tower_resilience::fallback::FallbackLayer::<
+        Request<()>,
+        Response<Full<Bytes>>,
+        Infallible,
+    >::value(Response::new(Full::default()));
+    let empty = || Response::new(Full::<Bytes>::default());
+    let layer = || FallbackLayer::new("f");
+    let function = layer().function(|_, _| ready(None::<Response<Full<Bytes>>>));
+    let of_path = layer().function_of(
+        |request: &Request<()>| request.method().is_safe(),
+        |_, _| ready(None::<Response<Full<Bytes>>>),
+    );
+    let stale = layer().stale(StaleCache::new(StaleSettings::new()));
+    let post = || Request::post("/").body(()).expect("a request");
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower-resilience fallback, value", resilience.layer(bare()), request),
+        Case::new("buttress Fallback, value", layer().value(empty).layer(bare()), request),
+        Case::new("buttress Fallback, function of a part", of_path.layer(bare()), request),
+        Case::new("buttress Fallback, function", function.layer(bare()), request),
+        Case::new("buttress Fallback, service", layer().service(bare()).layer(bare()), request),
+        Case::new("bare, a POST", bare(), post),
+        Case::new("buttress Fallback, stale, a POST", stale.layer(bare()), post),
+        Case::new("buttress Fallback, stale, storing", stale.layer(bare()), request),
     ]
 }
 

@@ -15,6 +15,7 @@ use buttress::{
     Criticality, Raise, Rate, Ratio, TimeLimit, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Quantile, Settings as Hedges},
     http::key,
     rate_limit::RateLimitLayer,
@@ -453,6 +454,38 @@ fn slow()
         sleep(Duration::from_millis(10)).await;
         Ok::<_, Infallible>(Response::new(Full::from(Bytes::from_static(b"hello"))))
     })
+}
+
+/// The key; the head, in two parts, and one value of it; the list of chunks while the body streams
+/// and its final form; the tape; what is stored and its entry, and their places on the shelf.
+const STORED: u64 = 13;
+
+#[test]
+fn a_fallback_that_is_not_needed_costs_what_its_rungs_keep() {
+    let runtime = runtime();
+    let layer = || FallbackLayer::new("f");
+    let empty = || Response::new(Full::<Bytes>::default());
+    let mut value = layer().value(empty).layer(prompt());
+    let mut fixed = layer().respond(http::StatusCode::OK, "text/plain", "x").layer(prompt());
+    let mut of_method = layer()
+        .function_of(
+            |request: &Request<()>| request.method() == "GET",
+            |_, _| ready(None::<Response<Full<Bytes>>>),
+        )
+        .layer(prompt());
+    let mut of_head = layer().function_sync(|_, _| None::<Response<Full<Bytes>>>).layer(prompt());
+    let mut service = layer().service(prompt()).layer(prompt());
+    let mut stale = layer().stale(StaleCache::new(StaleSettings::new())).layer(prompt());
+    let post = || furnished("POST");
+    let get = || furnished("GET");
+
+    assert_eq!(allocations(&runtime, &mut value, get), 0);
+    assert_eq!(allocations(&runtime, &mut fixed, get), 0);
+    assert_eq!(allocations(&runtime, &mut of_method, get), 0);
+    assert_eq!(allocations(&runtime, &mut of_head, get), COPY_OF_HEAD);
+    assert_eq!(allocations(&runtime, &mut service, post), COPY_OF_HEAD);
+    assert_eq!(allocations(&runtime, &mut stale, post), 0, "it takes no part");
+    assert_eq!(allocations(&runtime, &mut stale, get), STORED);
 }
 
 /// The tape on which a body that streams is written down, its list of four chunks, and the box of

@@ -11,12 +11,19 @@
 //! The others: `survives_panics`, `waits_to_be_woken`, `can_be_shared` and `passes_errors_on`.
 //! What each of them tries is told in [`laws`].
 
-use std::{num::NonZeroU32, rc::Rc};
+use std::{
+    future::{Ready, pending},
+    num::NonZeroU32,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use buttress::{
-    Auto, Plain, Raise, Rate, Ratio, TimeLimit,
+    Auto, BoxError, Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Settings as Hedges, Switch},
     http::{StatusRules, key},
     rate_limit::{Keyed as KeyedBy, One, Plan, RateLimitLayer},
@@ -30,7 +37,8 @@ use buttress_testkit::{
     Body,
     laws::{self, Settled, Subject, Violation},
 };
-use http::{Method, Request};
+use http::{Method, Request, Response};
+use tower::Service;
 
 obeys_the_contract! {
     timeout: TimeoutLayer::new("t", LIMIT);
@@ -86,6 +94,15 @@ obeys_the_contract! {
     throttle: ThrottleLayer::new("t", lenient());
     throttle_raising: ThrottleLayer::new("t", lenient()).on_reject(Raise);
     throttle_plain: ThrottleLayer::new("t", lenient()).exchange(Plain);
+    fallback: FallbackLayer::new("f");
+    fallback_declining: FallbackLayer::new("f").function_sync(|_, _| None::<Response<Body>>);
+    fallback_storing: FallbackLayer::new("f").stale(StaleCache::new(StaleSettings::new().longest(Duration::ZERO)));
+    fallback_probing: FallbackLayer::new("f").stale(StaleCache::new(StaleSettings::new().probe_alone().entries(0)));
+    fallback_failing: FallbackLayer::new("f").service(Closed);
+    fallback_waiting: FallbackLayer::new("f").function(|_, _| pending::<Option<Response<Body>>>()).within(LIMIT);
+    fallback_judging: FallbackLayer::new("f").judge(StatusRules::DEFAULT).function_sync(|_, _| None::<Response<Body>>);
+    fallback_plain: FallbackLayer::new("f").exchange(Plain).function_sync(|(), _| None::<Response<Body>>);
+    fallback_in_shadow: fallback_in_shadow(FallbackLayer::new("f").value(|| Response::new(Body::empty())));
     sli_server: SliLayer::server("s");
     sli_client: SliLayer::client("c");
     sli_late: SliLayer::server("s").late_after(LIMIT);
@@ -309,6 +326,38 @@ impl<X> Told for RetryLayer<X> {
 
 /// It refuses nothing, and settles nothing but what it sent itself.
 impl<X, T, const N: usize> Told for HedgeLayer<X, T, N> {
+    fn told(self) -> Subject<Self> {
+        let watched = self.handle();
+        Subject::new(self).released(move || watched.is_last())
+    }
+}
+
+fn fallback_in_shadow<L, X>(layer: FallbackLayer<L, X>) -> FallbackLayer<L, X> {
+    layer.handle().set_shadow(true);
+    layer
+}
+
+/// A service that fails before it is ready.
+#[derive(Clone, Copy, Debug)]
+struct Closed;
+
+impl Service<Request<Body>> for Closed {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Err("closed".into()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        unreachable!("it is never ready")
+    }
+}
+
+/// It settles no call, and refuses none. None of these has an answer, or the failures of the laws
+/// would not be seen.
+impl<L, X> Told for FallbackLayer<L, X> {
     fn told(self) -> Subject<Self> {
         let watched = self.handle();
         Subject::new(self).released(move || watched.is_last())

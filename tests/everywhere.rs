@@ -1,4 +1,5 @@
-//! A plain `.layer(..)` of breakers, bulkheads and hedges, in each configuration and each world.
+//! A plain `.layer(..)` of breakers, bulkheads, hedges and fallbacks, in each configuration and each
+//! world.
 
 use std::borrow::Cow;
 
@@ -7,11 +8,12 @@ use buttress::{
     Criticality, Ratio, TimeLimit,
     breaker::{BreakerLayer, Isolation, Settings, Trip},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
+    fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Settings as Hedges, Switch},
     http::StatusRules,
 };
 use buttress_tests::{Moody, ask, channel, http_client, http2_client, serve_grpc, soon};
-use http::Request;
+use http::{Request, StatusCode};
 use tonic::transport::Server;
 use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer};
 use tower::{ServiceBuilder, ServiceExt};
@@ -71,6 +73,23 @@ macro_rules! hedges {
         $with!(HedgeLayer::new("h", Hedges::default()).switch(|_: &_| Some(Switch::On)));
     };
 }
+macro_rules! fallbacks {
+    ($with:ident) => {
+        $with!(FallbackLayer::new("f").respond(StatusCode::OK, "text/plain", "x"));
+        $with!(FallbackLayer::new("f").stale(StaleCache::new(StaleSettings::new())));
+        $with!(
+            FallbackLayer::new("f")
+                .function(|_, _| std::future::ready(None::<http::Response<String>>))
+                .value(|| http::Response::new(String::new()))
+                .within(TimeLimit::from_secs(1))
+        );
+        $with!(
+            FallbackLayer::new("f")
+                .judge(StatusRules::DEFAULT)
+                .function_sync(|_, _| None::<http::Response<String>>)
+        );
+    };
+}
 
 #[tokio::test]
 async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
@@ -101,6 +120,7 @@ async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     bulkheads!(on);
     breakers!(on);
     hedges!(on);
+    fallbacks!(on);
 }
 
 #[tokio::test]
@@ -115,6 +135,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     bulkheads!(whole);
     breakers!(whole);
     hedges!(whole);
+    fallbacks!(whole);
     let address = serve_grpc(Server::builder().add_service(HealthServer::new(Moody))).await;
     macro_rules! client {
         ($layer:expr) => {{
@@ -125,6 +146,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     bulkheads!(client);
     breakers!(client);
     hedges!(client);
+    fallbacks!(client);
 }
 
 #[tokio::test]
@@ -140,6 +162,7 @@ async fn tonic_takes_each_on_a_service() {
     bulkheads!(each);
     breakers!(each);
     hedges!(each);
+    fallbacks!(each);
 }
 
 #[tokio::test]
@@ -157,6 +180,7 @@ async fn reqwest_and_hyper_take_each() {
     bulkheads!(reqwests);
     breakers!(reqwests);
     hedges!(reqwests);
+    fallbacks!(reqwests);
     macro_rules! hypers {
         ($layer:expr) => {{
             let stack = ServiceBuilder::new().layer($layer).service(http2_client::<Body>());
@@ -166,4 +190,5 @@ async fn reqwest_and_hyper_take_each() {
     bulkheads!(hypers);
     breakers!(hypers);
     hedges!(hypers);
+    fallbacks!(hypers);
 }

@@ -118,6 +118,14 @@ pub trait Judge<Req, Res, Err>: Clone {
     /// Whether the inner service itself gave up on the deadline, and says so in other words.
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, Err>) -> bool;
 
+    /// Whether somebody else answered in the service's stead, and says so: a
+    /// [`Degraded`](crate::fallback::Degraded) among the response's extensions.
+    #[inline]
+    fn is_degraded(&self, response: &Res) -> bool {
+        let _ = response;
+        false
+    }
+
     /// Lets `watch` see the end of the response.
     fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> Self::Response<W>;
 
@@ -385,6 +393,10 @@ where
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {
         self.judge.is_timeout(facts, outcome)
+    }
+
+    fn is_degraded(&self, response: &Res) -> bool {
+        self.judge.is_degraded(response)
     }
 
     fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> J::Response<W> {

@@ -30,6 +30,7 @@ mod deadline;
 mod errors;
 mod exchange;
 mod facts;
+pub mod fallback;
 pub mod hedge;
 mod lease;
 mod leeway;

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     Rate, TimeLimit,
     breaker::{Cause, Transition},
+    fallback::Turn,
 };
 
 /// Hears of what rarely happens to a layer: a state that moved, a limit that changed.
@@ -136,6 +137,9 @@ pub enum Change {
         /// By how much, or for how long.
         by: Duration,
     },
+    /// Something happened in a fallback. What comes often is told once, and again when it comes
+    /// back after a minute.
+    Fallback(Turn),
     /// Something became of a snapshot; the event's key says to which, and why.
     Snapshot(&'static str),
 }
@@ -204,6 +208,7 @@ impl fmt::Display for Change {
             Self::Maintenance(true) => f.write_str("maintenance began: events are excluded"),
             Self::Maintenance(false) => f.write_str("maintenance ended"),
             Self::Clock { what, by } => write!(f, "{what}: {by:?}"),
+            Self::Fallback(turn) => turn.fmt(f),
             Self::Snapshot(what) => f.write_str(what),
         }
     }
@@ -236,13 +241,19 @@ impl Observers {
         self.any.store(true, Ordering::Release);
     }
 
+    /// Whether there is any. Who builds an event at some expense asks first.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// Tells every observer, also where one of them panics.
     ///
     /// # Panics
     ///
     /// If an observer does, once all of them have been told.
     pub fn emit(&self, event: &Event<'_>) {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.any() {
             return;
         }
         // Copied, because an observer may do what it likes, adding an observer included.

@@ -12,15 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
+use ::http::request::Parts;
+use ::reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    ClientError, Criticality, Facts, Judge, Kept, Remaining, Resend, Side, Watch, as_error,
+    ClientError, Criticality, Facts, Judge, Kept, Rejection, Remaining, Resend, Side, Watch,
+    as_error,
+    fallback::Degraded,
     http::{
-        Classified, Classify, HttpCase, Rebox, Recorded, Recording, Replay, RequestHead,
-        ResponseHead, Room, Watched,
+        Adopt, Asked, Classified, Classify, Degrade, FallbackBody, HttpCase, Rebox, Recorded,
+        Recording, Replay, Replayable, RequestHead, ResponseHead, Room, StaleCache, Stored, Tape,
+        Target, Watched,
+        degrade::{Paired, has_note, write_note},
         judge::{asked, criticality, deadline, forward, is_timeout, retry_after, set_criticality},
         resend,
     },
@@ -105,19 +110,105 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
         is_timeout(facts, outcome.as_ref().map(response_head).map_err(as_error))
     }
 
+    fn is_degraded(&self, response: &Response) -> bool {
+        has_note(response.extensions())
+    }
+
     fn wrap<W: Watch>(&self, facts: Facts, response: Response, watch: W) -> Response {
         let url = response.url().clone();
         let response: ::http::Response<Body> = response.into();
-        let response = Watched::around(facts, response, watch).map(Body::wrap);
-        // reqwest takes the address of the response from an extension that only it can make.
-        let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
-        let (mut head, body) = response.into_parts();
-        head.extensions.extend(std::mem::take(of_url.extensions_mut()));
-        ::http::Response::from_parts(head, body).into()
+        at(url, Watched::around(facts, response, watch).map(Body::wrap))
     }
 
     fn pass<W: Watch>(&self, response: Response) -> Response {
         response
+    }
+}
+
+/// reqwest takes the address of a response from an extension that only it can make.
+fn at(url: Url, response: ::http::Response<Body>) -> Response {
+    let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
+    let (mut head, body) = response.into_parts();
+    head.extensions.extend(std::mem::take(of_url.extensions_mut()));
+    ::http::Response::from_parts(head, body).into()
+}
+
+impl<C: Clone> Degrade<Request, Response> for Classified<C> {
+    type Answer = Response;
+
+    fn parts(&self, request: &Request) -> Parts {
+        let mut head = ::http::Request::new(());
+        *head.method_mut() = request.method().clone();
+        // Any address that reqwest has is one, but for the longest.
+        *head.uri_mut() = request.url().as_str().parse().unwrap_or_default();
+        head.headers_mut().clone_from(request.headers());
+        head.into_parts().0
+    }
+
+    fn deliver(&self, response: Response, tape: Option<Tape>) -> Response {
+        if tape.is_none() {
+            return response;
+        }
+        let url = response.url().clone();
+        let response: ::http::Response<Body> = response.into();
+        at(url, response.map(|body| Body::wrap(FallbackBody::passing(Streamed(body), tape))))
+    }
+
+    fn rejection<'a>(&self, response: &'a Response) -> Option<&'a Rejection> {
+        response.extensions().get()
+    }
+
+    fn mark(&self, response: &mut Response, note: Degraded, header: Option<&'static str>) {
+        write_note(response.headers_mut(), &note, header);
+        response.extensions_mut().insert(note);
+    }
+}
+
+impl<C: Clone> Adopt<Response, Request, Response> for Classified<C> {
+    fn adopt(&self, answer: Response) -> Response {
+        answer
+    }
+}
+
+/// At no address: nobody was asked.
+impl<C, T> Adopt<::http::Response<T>, Request, Response> for Classified<C>
+where
+    C: Clone,
+    T: Into<Body>,
+{
+    fn adopt(&self, answer: ::http::Response<T>) -> Response {
+        answer.into()
+    }
+}
+
+impl<C: Clone> Replayable<Request, Response> for Classified<C> {
+    fn asked(&self, cache: &StaleCache, request: &Request, facts: Facts) -> Option<Asked> {
+        let url = request.url();
+        let target = Target {
+            method: request.method(),
+            authority: url.authority(),
+            path: url.path(),
+            query: url.query(),
+            headers: request.headers(),
+            extensions: None,
+        };
+        cache.asked(&target, facts)
+    }
+
+    fn store(
+        &self,
+        cache: &StaleCache,
+        asked: &Asked,
+        response: &Response,
+        now: Instant,
+    ) -> Option<Tape> {
+        let empty = response.content_length() == Some(0);
+        cache.store(asked, response_head(response), empty, now)
+    }
+
+    /// At no address: nobody was asked.
+    fn play(&self, stored: &Stored) -> Response {
+        stored.head().map(|()| Body::wrap(FallbackBody::<Streamed>::playing(stored))).into()
     }
 }
 
@@ -248,6 +339,10 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
     fn lay_open(&self, response: Response) -> Response {
         response
     }
+}
+
+impl Paired for Request {
+    type Response = Response;
 }
 
 /// Whether the client could not connect.

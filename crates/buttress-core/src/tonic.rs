@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::http::request::Parts;
 use ::tonic::{
     Request, Response, Status, TimeoutExpired,
     body::Body,
@@ -18,8 +19,12 @@ use crate::{
     Auto, Case, Code, Criticality, End, Facts, Finish, Judge, Judgement, Kept, Method, Protocol,
     Reject, Rejection, Remaining, Resend, Side, Timing, Watch,
     errors::chain,
+    fallback::Degraded,
     hedge::Switch,
-    http::{Classified, Rebox, Recorded, StatusRules},
+    http::{
+        Adopt, Classified, Degrade, Rebox, Recorded, StatusRules, Tape,
+        degrade::{Paired, has_note, write_note},
+    },
     resend::take,
     retry::{Stop, Wait},
 };
@@ -182,6 +187,10 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
         outcome.as_ref().is_err_and(|status| is_timeout(status))
     }
 
+    fn is_degraded(&self, response: &Response<U>) -> bool {
+        has_note(response.extensions())
+    }
+
     fn wrap<W: Watch>(&self, _: Facts, response: Response<U>, watch: W) -> Response<U> {
         pin!(watch).end(Finish::Complete { code: Some(Code::Ok) });
         response
@@ -189,6 +198,36 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
 
     fn pass<W: Watch>(&self, response: Response<U>) -> Response<U> {
         response
+    }
+}
+
+/// A function is told the metadata, as headers, and the extensions.
+impl<C: Clone, T, U> Degrade<Request<T>, Response<U>> for Classified<C> {
+    type Answer = Response<U>;
+
+    fn parts(&self, request: &Request<T>) -> Parts {
+        let mut head = ::http::Request::new(());
+        *head.method_mut() = ::http::Method::POST;
+        *head.headers_mut() = request.metadata().clone().into_headers();
+        head.extensions_mut().clone_from(request.extensions());
+        head.into_parts().0
+    }
+
+    fn deliver(&self, response: Response<U>, _: Option<Tape>) -> Response<U> {
+        response
+    }
+
+    fn mark(&self, response: &mut Response<U>, note: Degraded, header: Option<&'static str>) {
+        let mut headers = response.metadata().clone().into_headers();
+        write_note(&mut headers, &note, header);
+        *response.metadata_mut() = MetadataMap::from_headers(headers);
+        response.extensions_mut().insert(note);
+    }
+}
+
+impl<C: Clone, T, U> Adopt<Response<U>, Request<T>, Response<U>> for Classified<C> {
+    fn adopt(&self, answer: Response<U>) -> Response<U> {
+        answer
     }
 }
 
@@ -238,6 +277,10 @@ impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
     fn lay_open(&self, response: Response<U>) -> Response<U> {
         response
     }
+}
+
+impl<T> Paired for Request<T> {
+    type Response = Response<()>;
 }
 
 /// A call that ends in a `Status` or in tonic's `Response`.

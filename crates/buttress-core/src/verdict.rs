@@ -53,6 +53,8 @@ pub enum Reason {
     Left,
     /// The inner service panicked.
     Panicked,
+    /// Somebody else answered in the service's stead, where that counts as bad.
+    Degraded,
     /// One of those above: there was no room to tell them apart any more.
     Other,
 }
@@ -69,6 +71,7 @@ impl Reason {
             Self::MissingStatus,
             Self::Left,
             Self::Panicked,
+            Self::Degraded,
             Self::Other,
         ];
         others.into_iter().chain(Kind::ALL.map(Self::Refused))
@@ -87,6 +90,7 @@ impl Reason {
             Self::MissingStatus => "missing_status",
             Self::Left => "left",
             Self::Panicked => "panicked",
+            Self::Degraded => "degraded",
             Self::Other => "other",
         }
     }

@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod bulkhead;
 mod clock;
+pub mod fallback;
 mod header;
 pub mod hedge;
 mod kept_back;

@@ -62,6 +62,8 @@ names! {
         "Calls that ended bad or excluded, by reason.";
     SLI_ROUTES: Counter "buttress_sli_route_requests_total" Count
         "Calls that ended, by route template and outcome.";
+    SLI_DEGRADED: Counter "buttress_sli_degraded_requests_total" Count
+        "Calls that ended well because somebody else answered in the service's stead.";
     SLI_IN_FLIGHT: Gauge "buttress_sli_in_flight_requests" Count
         "Calls under way: started, and not at the end of the response.";
     TIMEOUT_EXPIRED: Counter "buttress_timeout_expired_requests_total" Count
@@ -150,6 +152,24 @@ names! {
         "The probability with which a request is held back.";
     THROTTLE_SHADOW: Gauge "buttress_throttle_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
+    FALLBACK_TRIGGERED: Counter "buttress_fallback_triggered_requests_total" Count
+        "Calls that failed and were answered for, by what they ended in.";
+    FALLBACK_UNANSWERED: Counter "buttress_fallback_unanswered_requests_total" Count
+        "Calls that failed and that no rung had an answer for.";
+    FALLBACK_WOULD: Counter "buttress_fallback_shadow_triggered_requests_total" Count
+        "Calls that would have been answered for, but for shadow mode.";
+    FALLBACK_RUNGS: Counter "buttress_fallback_rung_requests_total" Count
+        "What the rungs did, by outcome: answered, failed, timed_out or skipped.";
+    FALLBACK_SKIPPED: Counter "buttress_fallback_rung_skipped_requests_total" Count
+        "Calls for which a rung was of no use, by reason.";
+    FALLBACK_AGES: Counter "buttress_fallback_rung_age_seconds_total" Seconds
+        "How old the stored answers of a rung were, added up.";
+    FALLBACK_STORED: Gauge "buttress_fallback_stored_responses" Count
+        "Good responses that are stored for bad times.";
+    FALLBACK_BYTES: Gauge "buttress_fallback_stored_bytes" Bytes
+        "The bytes that they take.";
+    FALLBACK_SHADOW: Gauge "buttress_fallback_shadow" Count
+        "1 while the layer decides and counts but answers nothing.";
     SLO_EVENTS: Counter "slo_events_total" Count
         "Events of an objective since the process started, by outcome: good, bad or excluded.";
     SLO_EXCLUDED: Counter "slo_excluded_total" Count

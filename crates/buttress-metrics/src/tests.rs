@@ -27,6 +27,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::*;
 
 mod breaker;
+mod fallback;
 mod slo;
 
 fn exporter() -> PrometheusRecorder {

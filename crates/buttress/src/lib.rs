@@ -13,6 +13,7 @@
 //! | [`timeout`] | answers in time: to the head, to the end of the body, between frames; deadlines travel |
 //! | [`breaker`] | refuses what keeps failing: by rate, slowness or a row; probes; one for each key; forced, isolated, in shadow |
 //! | [`bulkhead`] | limits how many are under way: a queue, shares, the least critical shed first, a limit that adapts |
+//! | [`fallback`] | answers in the service's stead: another service, the last good response, a function, a value |
 //! | [`sli`] | records good, bad and excluded at the end of the body, per route |
 //! | [`slo`] | holds what is recorded to objectives: budgets, burn rates, alerts, policy, snapshots |
 //!
@@ -72,6 +73,18 @@ pub mod breaker {
 pub mod rate_limit {
     pub use buttress_core::rate_limit::*;
     pub use buttress_layers::rate_limit::*;
+}
+
+/// Answers in the service's stead: the layer, what its core decides by, and what it stores.
+pub mod fallback {
+    pub use buttress_core::{
+        fallback::*,
+        http::{
+            Adopt, Asked, Degrade, FallbackBody, Outline, Remake, Replayable, StaleCache,
+            StaleSettings, Stored, Target,
+        },
+    };
+    pub use buttress_layers::fallback::*;
 }
 
 /// Retries: the layer, and what its core decides by.

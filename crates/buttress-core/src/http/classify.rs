@@ -7,6 +7,7 @@ use http::{Request, Response};
 
 use super::{
     Conventional, RequestHead, ResponseHead, Watched,
+    degrade::has_note,
     judge::{self, criticality, deadline, forward, set_criticality},
 };
 use crate::{
@@ -186,6 +187,11 @@ where
 
     fn is_timeout(&self, facts: Facts, outcome: &Result<Response<RB>, E>) -> bool {
         judge::is_timeout(facts, outcome.as_ref().map(ResponseHead::of).map_err(as_error))
+    }
+
+    #[inline]
+    fn is_degraded(&self, response: &Response<RB>) -> bool {
+        has_note(response.extensions())
     }
 
     fn wrap<W: Watch>(

@@ -98,6 +98,11 @@ where
         CONVENTIONAL.is_timeout(facts, outcome)
     }
 
+    #[inline]
+    fn is_degraded(&self, response: &Res) -> bool {
+        CONVENTIONAL.is_degraded(response)
+    }
+
     fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> Self::Response<W> {
         CONVENTIONAL.wrap(facts, response, watch)
     }

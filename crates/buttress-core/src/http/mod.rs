@@ -17,6 +17,7 @@
 mod body;
 mod classify;
 mod client;
+pub(crate) mod degrade;
 mod head;
 pub(crate) mod judge;
 pub mod key;
@@ -26,11 +27,13 @@ mod replay;
 pub(crate) mod resend;
 mod respond;
 mod rules;
+mod stale;
 
 pub use self::{
     body::Watched,
     classify::{Classified, Classify, HttpCase},
     client::{ParseNetworkError, TrustedProxies},
+    degrade::{Adopt, Degrade, Outline, Remake, Replayable},
     head::{RequestHead, ResponseHead},
     peek::Peekable,
     problem::ProblemDetails,
@@ -38,4 +41,5 @@ pub use self::{
     resend::KeptRequest,
     respond::Respond,
     rules::{Conventional, StatusRules},
+    stale::{Asked, Entry, FallbackBody, StaleCache, StaleSettings, Stored, Tape, Target},
 };

@@ -55,7 +55,9 @@ where
                 Err(error)
             }
             Ok(response) => {
-                let facts = recording.head_came(now, |case| this.exchange.head(case, &response));
+                let degraded = this.exchange.is_degraded(&response);
+                let facts =
+                    recording.head_came(now, degraded, |case| this.exchange.head(case, &response));
                 Ok(this.exchange.wrap(facts, response, recording))
             }
         })

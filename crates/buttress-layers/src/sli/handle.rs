@@ -1,7 +1,10 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use buttress_core::{
-    Change, Event, Observe, Observers, Shared, Side, Verdict,
+    Change, Event, Judgement, Observe, Observers, Reason, Shared, Side, Verdict,
     cells::{Buckets, Counter},
 };
 
@@ -17,6 +20,8 @@ pub(super) struct State {
     name: Arc<str>,
     pub(super) side: Side,
     pub(super) started: Counter,
+    degraded: Counter,
+    pub(super) degraded_is_bad: AtomicBool,
     pub(super) routes: Routes,
     pub(super) sinks: Sinks,
     observers: Observers,
@@ -28,10 +33,24 @@ impl State {
             name,
             side,
             started: Counter::new(),
+            degraded: Counter::new(),
+            degraded_is_bad: AtomicBool::new(false),
             routes: Routes::new(routes),
             sinks: Sinks::default(),
             observers: Observers::default(),
         }
+    }
+
+    /// Counts a call that somebody else answered, and judges it. What is bad anyway stays so.
+    pub(super) fn degraded(&self, judgement: Judgement) -> Judgement {
+        if judgement.verdict != Verdict::Good {
+            return judgement;
+        }
+        self.degraded.increment();
+        if self.degraded_is_bad.load(Ordering::Relaxed) {
+            return Judgement::new(Verdict::Bad, Reason::Degraded);
+        }
+        judgement
     }
 
     pub(super) fn emit(&self, change: Change) {
@@ -73,6 +92,14 @@ impl SliHandle {
         let started = self.state.started.total();
         let ended: u64 = routes.iter().map(|route| route.counts().total()).sum();
         SliSnapshot { routes, in_flight: started.saturating_sub(ended) }
+    }
+
+    /// How many of the calls that ended well somebody else answered in the service's stead: part
+    /// of the good ones, or of the bad ones if they
+    /// [count as bad](super::SliLayer::degraded_is_bad).
+    #[must_use]
+    pub fn degraded(&self) -> u64 {
+        self.state.degraded.total()
     }
 
     /// Hands every call that ends from now on to `sink` too.

@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use buttress_core::{Auto, Shared, Side, TimeLimit, http::Classified};
 use tower_layer::Layer;
@@ -73,6 +76,16 @@ impl<X> SliLayer<X> {
     #[must_use]
     pub fn late_after(mut self, limit: TimeLimit) -> Self {
         self.late_after = Some(limit.get());
+        self
+    }
+
+    /// Counts as bad what somebody else answered in the service's stead, as a
+    /// [`fallback`](crate::fallback) does. Without it such a call is good, and counted beside as
+    /// [degraded](super::SliHandle::degraded). It becomes part of the layer's state, and so of
+    /// its clones.
+    #[must_use]
+    pub fn degraded_is_bad(self) -> Self {
+        self.state.degraded_is_bad.store(true, Ordering::Relaxed);
         self
     }
 

@@ -48,6 +48,10 @@
 //! [`client`](SliLayer::client) keeps the head's verdict when its caller drops the body: that one
 //! had what it wanted.
 //!
+//! An answer that somebody else gave in the service's stead, as a [`fallback`](crate::fallback)
+//! does, is judged as what it is, mostly good, and counted beside: [`SliHandle::degraded`]. With
+//! [`degraded_is_bad`](SliLayer::degraded_is_bad) it is bad.
+//!
 //! # Routes
 //!
 //! Counts are kept per route template: axum's `MatchedPath`, the method of a gRPC call, or a

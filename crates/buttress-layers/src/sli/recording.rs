@@ -10,6 +10,7 @@ use crate::{clock::read, kept_back::KeptBack};
 
 /// One call on its way into the counts, where it arrives exactly once: at its end, or when this
 /// is dropped.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the call")]
 #[derive(Debug)]
 pub struct Recording<C: Case> {
     case: C,
@@ -21,6 +22,8 @@ pub struct Recording<C: Case> {
     /// From when on a caller that leaves leaves because we are late.
     late: Option<Instant>,
     head: Option<Instant>,
+    /// Whether somebody else answered in the service's stead.
+    degraded: bool,
     /// While the classifier looks at the head.
     judging: bool,
     ended: bool,
@@ -45,6 +48,7 @@ impl<C: Case> Recording<C> {
             started,
             late,
             head: None,
+            degraded: false,
             judging: false,
             ended: false,
         }
@@ -52,8 +56,14 @@ impl<C: Case> Recording<C> {
 
     /// Takes the head into the case. A panic of the classifier is one of the call.
     #[inline]
-    pub(super) fn head_came(&mut self, now: Instant, take: impl FnOnce(&mut C)) -> Facts {
+    pub(super) fn head_came(
+        &mut self,
+        now: Instant,
+        degraded: bool,
+        take: impl FnOnce(&mut C),
+    ) -> Facts {
         self.head = Some(now);
+        self.degraded = degraded;
         self.judging = true;
         take(&mut self.case);
         self.judging = false;
@@ -77,6 +87,7 @@ impl<C: Case> Recording<C> {
         let mut panic = KeptBack::default();
         let judged = panic.run(|| self.case.end(end, timing));
         let judgement = judged.unwrap_or(Judgement::new(Verdict::Bad, Reason::Panicked));
+        let judgement = if self.degraded { self.state.degraded(judgement) } else { judgement };
         let facts = self.case.facts();
         let full = self.settle_place(facts);
 
@@ -84,7 +95,8 @@ impl<C: Case> Recording<C> {
         cells.histogram(facts, judgement).record(timing.total);
         let route = Some(&*cells.template).filter(|template| !template.is_empty());
         let side = self.state.side;
-        let record = Record { judgement, facts, side, route, timing, ended: now };
+        let degraded = self.degraded;
+        let record = Record { judgement, facts, side, route, timing, degraded, ended: now };
         for sink in self.state.sinks.iter() {
             panic.run(|| sink.record(&record));
         }

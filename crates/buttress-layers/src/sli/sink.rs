@@ -35,6 +35,9 @@ pub struct Record<'a> {
     pub route: Option<&'a str>,
     /// How long it took.
     pub timing: Timing,
+    /// Whether somebody else answered in the service's stead, as a
+    /// [`fallback`](crate::fallback) does.
+    pub degraded: bool,
     /// When it ended, by tokio's clock.
     pub ended: Instant,
 }

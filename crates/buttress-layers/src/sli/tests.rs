@@ -395,3 +395,43 @@ async fn a_plain_service_is_judged_by_ok_and_err() {
 
     assert_eq!((handle.counts().good, handle.counts().bad), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_the_services_stead_is_good_and_counted_beside_or_bad_if_that_is_said() {
+    use buttress_core::{
+        Facts,
+        fallback::{Degraded, Why},
+    };
+
+    let note = || {
+        let facts = Facts {
+            protocol: buttress_core::Protocol::Http,
+            method: buttress_core::Method::Get,
+            status: None,
+            code: None,
+        };
+        let why = Why::new(Reason::Failed, facts);
+        Degraded { layer: "f".into(), rung: "value".into(), why, age: None, stale: false }
+    };
+    for (strict, outcome) in
+        [(false, (Verdict::Good, Reason::Status)), (true, (Verdict::Bad, Reason::Degraded))]
+    {
+        let layer = SliLayer::server("s");
+        let (layer, log) = logged(if strict { layer.degraded_is_bad() } else { layer });
+        let handle = layer.handle();
+        let service = layer.layer(service_fn(move |request: Request<()>| {
+            let status = if request.method() == "GET" { 200 } else { 500 };
+            let response = Response::builder().status(status).extension(note());
+            ready(Ok::<_, Infallible>(response.body(frames(Vec::new())).unwrap()))
+        }));
+
+        for request in [get(), Request::post("/").body(()).unwrap()] {
+            let response = service.clone().oneshot(request).await.unwrap();
+            response.into_body().collect().await.unwrap();
+        }
+
+        // What is bad by itself stays what it is.
+        assert_eq!(judged(&log), [outcome, (Verdict::Bad, Reason::Status)]);
+        assert_eq!(handle.degraded(), 1);
+    }
+}

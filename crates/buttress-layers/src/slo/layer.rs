@@ -64,6 +64,12 @@ impl<X> SloLayer<X> {
         Self { sli: self.sli.late_after(limit) }
     }
 
+    /// Counts as bad what somebody else answered; see [`SliLayer::degraded_is_bad`].
+    #[must_use]
+    pub fn degraded_is_bad(self) -> Self {
+        Self { sli: self.sli.degraded_is_bad() }
+    }
+
     /// Hands every call to `sink` too; see [`SliLayer::sink`].
     #[must_use]
     pub fn sink(self, sink: impl Sink) -> Self {

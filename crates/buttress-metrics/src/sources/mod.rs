@@ -2,6 +2,7 @@
 
 mod breaker;
 mod bulkhead;
+mod fallback;
 mod hedge;
 mod rate_limit;
 mod retry;

@@ -6,8 +6,8 @@ use buttress_layers::sli::{OTHER, RouteCounts, Series, SliHandle};
 use crate::{
     Report, Source,
     names::{
-        HTTP_CLIENT, HTTP_SERVER, PLAIN_DURATION, RPC_CLIENT, RPC_SERVER, SLI_IN_FLIGHT,
-        SLI_REASONS, SLI_REQUESTS, SLI_ROUTES,
+        HTTP_CLIENT, HTTP_SERVER, PLAIN_DURATION, RPC_CLIENT, RPC_SERVER, SLI_DEGRADED,
+        SLI_IN_FLIGHT, SLI_REASONS, SLI_REQUESTS, SLI_ROUTES,
     },
 };
 
@@ -26,6 +26,7 @@ impl Source for SliHandle {
         let in_flight = snapshot.in_flight as f64;
         let labels = [("sli", sli), ("side", side.as_str())];
         report.amount(SLI_IN_FLIGHT.name, &labels, in_flight);
+        report.counter(SLI_DEGRADED.name, &labels, self.degraded());
 
         for outcome in [Verdict::Bad, Verdict::Excluded] {
             for reason in Reason::all() {

@@ -1,0 +1,179 @@
+use std::{mem, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::{
+    StaleCache,
+    cache::{Kept, size_of_head},
+};
+use crate::{
+    Code,
+    fallback::Claim,
+    http::{ResponseHead, head::grpc_status},
+};
+
+/// A response that can be given any number of times.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    status: StatusCode,
+    headers: HeaderMap,
+    pub(super) chunks: Arc<[Bytes]>,
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+impl Stored {
+    /// A response with this body.
+    #[must_use]
+    pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+        let chunks = if body.is_empty() { Arc::new([]) as Arc<[Bytes]> } else { Arc::new([body]) };
+        Self { status, headers, chunks, trailers: None }
+    }
+
+    /// The head of one that is on its way, without what is between two hops only: RFC 9110,
+    /// section 7.6.1. Its age is told anew each time.
+    pub(super) fn begin(head: ResponseHead<'_>) -> Self {
+        let mut headers = head.headers.clone();
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|names| names.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named.iter().chain(&HOP_BY_HOP) {
+            headers.remove(name);
+        }
+        headers.remove(header::AGE);
+        Self { status: head.status, headers, chunks: Arc::new([]), trailers: None }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its head once more, to which a body belongs that plays it back.
+    #[must_use]
+    pub fn head(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = self.status;
+        response.headers_mut().clone_from(&self.headers);
+        response
+    }
+
+    fn size(&self) -> usize {
+        let body: usize = self.chunks.iter().map(Bytes::len).sum();
+        let trailers = self.trailers.as_ref().map_or(0, size_of_head);
+        size_of_head(&self.headers) + body + trailers
+    }
+}
+
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TRAILER,
+];
+
+/// Writes a response down while it streams to its caller. It is stored once it has ended well:
+/// what breaks off, or is dropped, or turns out too long, is forgotten.
+#[derive(Debug)]
+pub struct Tape {
+    cache: StaleCache,
+    key: Arc<str>,
+    claim: Claim,
+    /// `None` once it was stored.
+    kept: Option<Kept>,
+    chunks: Vec<Bytes>,
+    /// How many bytes still fit.
+    room: usize,
+    /// How many bytes `Content-Length` still promises.
+    owed: Option<u64>,
+    grpc: bool,
+}
+
+impl Tape {
+    pub(super) fn new(
+        cache: StaleCache,
+        key: Arc<str>,
+        claim: Claim,
+        kept: Kept,
+        (room, owed, grpc): (usize, Option<u64>, bool),
+    ) -> Self {
+        Self { cache, key, claim, kept: Some(kept), chunks: Vec::new(), room, owed, grpc }
+    }
+
+    /// Takes a chunk of the body, which is the last one if the body says so itself.
+    pub(super) fn data(&mut self, data: &Bytes, last: bool) -> Noted {
+        let Some(room) = self.room.checked_sub(data.len()) else { return Noted::TooLong };
+        self.room = room;
+        if let Some(owed) = &mut self.owed {
+            let Some(left) = owed.checked_sub(data.len() as u64) else { return Noted::TooLong };
+            *owed = left;
+        }
+        if !data.is_empty() {
+            self.chunks.push(data.clone());
+        }
+        // A server that has sent what was promised looks for no end.
+        if !self.grpc && (last || self.owed == Some(0)) { Noted::Whole } else { Noted::Partly }
+    }
+
+    /// The body has ended.
+    pub(super) fn finish(mut self, trailers: Option<&HeaderMap>) {
+        let Some(kept) = self.kept.take() else { return };
+        let is_ok = || trailers.and_then(grpc_status) == Some(Code::Ok);
+        if self.owed.is_some_and(|owed| owed > 0) || (self.grpc && !is_ok()) {
+            self.kept = Some(kept);
+            return;
+        }
+        let Kept { stored, life, mask, fields } = kept;
+        let mut stored = Arc::unwrap_or_clone(stored);
+        stored.chunks = mem::take(&mut self.chunks).into();
+        stored.trailers = trailers.cloned();
+        let (size, received) = (stored.size(), life.received());
+        let fields_size: usize = fields.iter().map(|(_, value)| value.len()).sum();
+        let Some(until) = life.until() else {
+            self.cache.shelf().give_up(&self.key, self.claim);
+            return;
+        };
+        let kept = Arc::new(Kept { stored: Arc::new(stored), life, mask, fields });
+        let like = Arc::clone(&kept);
+        let removed = self.cache.shelf().put(
+            &self.key,
+            self.claim,
+            (size + fields_size, until),
+            kept,
+            |old| old.mask == like.mask && old.fields == like.fields,
+            received,
+        );
+        drop(removed);
+    }
+}
+
+/// How much of a body has been written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    Partly,
+    Whole,
+    /// More than fits, or than was promised.
+    TooLong,
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        if self.kept.is_some() {
+            self.cache.shelf().give_up(&self.key, self.claim);
+        }
+    }
+}
+
+/// Marks a stored response as old, as RFC 9111, section 5.1 asks of who answers from a store.
+pub(crate) fn set_age(headers: &mut HeaderMap, seconds: u64) {
+    headers.insert(header::AGE, HeaderValue::from(seconds));
+}

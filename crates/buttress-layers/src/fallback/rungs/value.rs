@@ -1,0 +1,91 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use buttress_core::{
+    Facts,
+    fallback::Skip,
+    http::{Adopt, Replayable, Stored},
+};
+
+use super::{Keeps, Rung};
+use crate::fallback::ladder::{Guide, Step};
+
+/// A rung with a value that a closure makes.
+#[derive(Clone, Copy)]
+pub struct Value<F>(pub(in crate::fallback) F);
+
+impl<F> Keeps for Value<F> {
+    const KEEPS: bool = false;
+}
+
+impl<F, R, Request, Response, Error, X> Rung<Request, Response, Error, X> for Value<F>
+where
+    F: Fn() -> R,
+    X: Adopt<R, Request, Response>,
+{
+    type Kept = ();
+    type Run = ();
+
+    #[inline]
+    fn keep(&self, _: &X, request: Request, _: Facts, _: usize) -> (Request, ()) {
+        (request, ())
+    }
+
+    fn set_out(&self, (): &mut (), _: &Guide<'_, X>) -> Result<(), Skip> {
+        Ok(())
+    }
+
+    fn poll(
+        &self,
+        _: Pin<&mut ()>,
+        (): &mut (),
+        guide: &Guide<'_, X>,
+        _: &mut Context<'_>,
+    ) -> Poll<Step<X::Answer>> {
+        Poll::Ready(Step::Answered(guide.exchange.adopt((self.0)()), None))
+    }
+}
+
+/// A rung with a response of a status and bytes.
+#[derive(Clone, Debug)]
+pub struct Fixed(pub(in crate::fallback) Stored);
+
+impl Keeps for Fixed {
+    const KEEPS: bool = false;
+}
+
+impl<Request, Response, Error, X> Rung<Request, Response, Error, X> for Fixed
+where
+    X: Replayable<Request, Response>,
+{
+    type Kept = ();
+    type Run = ();
+
+    #[inline]
+    fn keep(&self, _: &X, request: Request, _: Facts, _: usize) -> (Request, ()) {
+        (request, ())
+    }
+
+    fn set_out(&self, (): &mut (), _: &Guide<'_, X>) -> Result<(), Skip> {
+        Ok(())
+    }
+
+    fn poll(
+        &self,
+        _: Pin<&mut ()>,
+        (): &mut (),
+        guide: &Guide<'_, X>,
+        _: &mut Context<'_>,
+    ) -> Poll<Step<X::Answer>> {
+        Poll::Ready(Step::Answered(guide.exchange.play(&self.0), None))
+    }
+}
+
+impl<F> fmt::Debug for Value<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(..)")
+    }
+}
