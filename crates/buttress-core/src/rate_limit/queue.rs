@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, mem, task::Waker, time::Duration};
+use std::{
+    collections::BTreeMap,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+    time::Duration,
+};
 
 use super::{
     Ask,
@@ -83,9 +89,12 @@ pub enum Turn<At> {
 pub struct Woken(Vec<Waker>);
 
 impl Woken {
-    /// Wakes them.
+    /// Wakes them. One that panics keeps nobody else asleep, and is not what brought them here.
+    #[inline]
     pub fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        for waker in self.0 {
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
     }
 
     fn add(&mut self, waker: Option<Waker>) {
@@ -211,8 +220,10 @@ impl Queue {
                     continue;
                 }
                 Some(Due { at: Some(at), .. }) => {
-                    waiter.until = at;
-                    woken.add(waiter.waker.take());
+                    // Who has to wait for longer finds out when it wakes by itself.
+                    if at < mem::replace(&mut waiter.until, at) {
+                        woken.add(waiter.waker.take());
+                    }
                 }
                 _ => {}
             }
@@ -225,6 +236,9 @@ impl Queue {
 
     /// What has become of a place, once all whose time has come are let in.
     ///
+    /// Takes `waker`, if it is to be woken, and leaves the one that it had: to be dropped when no
+    /// lock is held, because with its last waker a task may go, and all that waits in it.
+    ///
     /// # Panics
     ///
     /// If it has been told before that its wait is over.
@@ -234,7 +248,7 @@ impl Queue {
         limits: &Limits,
         words: &[u64],
         now: u64,
-        waker: &Waker,
+        waker: &mut Option<Waker>,
     ) -> Turn<u64> {
         match self.decided.remove(&place) {
             Some(Verdict::Admitted(_)) => return Turn::Admitted,
@@ -250,7 +264,7 @@ impl Queue {
             match limits.due(words, now, waiter.ask, ahead.sum()) {
                 Some(Due { at: Some(at), .. }) if at <= waiter.limit => until = at,
                 Some(due) => {
-                    self.remove(place);
+                    *waker = self.remove(place).and_then(|waiter| waiter.waker);
                     return Turn::Refused(due.from(now));
                 }
                 // Who is first was not let in, so there is something to wait for.
@@ -259,10 +273,7 @@ impl Queue {
         }
         let waiter = self.waiting.get_mut(&place).expect("it was there");
         waiter.until = until;
-        match &mut waiter.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        mem::swap(&mut waiter.waker, waker);
         Turn::Wait(until)
     }
 
@@ -277,11 +288,19 @@ impl Queue {
         Peek { available, next_in, waiting: self.len() }
     }
 
-    /// Gives a place up, and what it had been given.
-    pub fn leave(&mut self, place: Place, limits: &Limits, words: &mut [u64], now: u64) {
-        self.remove(place);
+    /// Gives a place up, and what it had been given. Returns its waker, to be dropped when no lock
+    /// is held.
+    pub fn leave(
+        &mut self,
+        place: Place,
+        limits: &Limits,
+        words: &mut [u64],
+        now: u64,
+    ) -> Option<Waker> {
+        let waiter = self.remove(place);
         if let Some(Verdict::Admitted(ask)) = self.decided.remove(&place) {
             limits.give_back(words, now, u64::from(ask.cost.get()));
         }
+        waiter?.waker
     }
 }

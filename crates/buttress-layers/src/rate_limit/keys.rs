@@ -123,9 +123,10 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         waker: &Waker,
     ) -> Turn<Instant> {
         let now = self.origin.nanos(instant);
+        let mut waker = Some(waker.clone());
         let turn = self.with(key, |limits, words, queue, woken| {
             queue.settle(limits, words, now, woken);
-            queue.ask(place, limits, words, now, waker)
+            queue.ask(place, limits, words, now, &mut waker)
         });
         match turn.expect("who is waited for is not forgotten") {
             Turn::Admitted => Turn::Admitted,
@@ -140,10 +141,12 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     pub(super) fn leave(&self, key: &K, place: Place, now: Instant) {
         let now = self.origin.nanos(now);
-        self.with(key, |limits, words, queue, woken| {
-            queue.leave(place, limits, words, now);
+        let waker = self.with(key, |limits, words, queue, woken| {
+            let waker = queue.leave(place, limits, words, now);
             queue.settle(limits, words, now, woken);
+            waker
         });
+        drop(waker);
     }
 
     pub(super) fn refund(&self, key: &K, cost: u32, now: Instant) {

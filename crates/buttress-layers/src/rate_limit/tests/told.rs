@@ -74,3 +74,17 @@ async fn the_last_of_the_bucket_is_for_who_is_critical() {
 
     assert_eq!((common, critical), (7, 3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_reserves_the_greater_holds_for_who_may_have_neither() {
+    let layer = layer(Rate::per_second(n(10)));
+    let layer = layer.reserve(n(6), |request: &u32| *request < 2);
+    let layer = layer.reserve(n(3), |request: &u32| *request == 0);
+    let mut service = layer.layer(echo());
+
+    let admitted = [2, 1, 0].map(|class| {
+        (0..10).filter(|_| assert_ready!(call(&mut service, class).poll()).is_ok()).count()
+    });
+
+    assert_eq!(admitted, [4, 3, 3]);
+}
