@@ -17,7 +17,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    ClientError, Criticality, Facts, Judge, Kept, Remaining, Resend, Side, Watch, as_error,
+    ClientError, Criticality, Facts, Judge, Kept, Remaining, Resend, SaysCriticality, Side, Watch,
+    as_error,
     http::{
         Classified, Classify, HttpCase, Rebox, Recorded, Recording, Replay, RequestHead,
         ResponseHead, Room, Watched,
@@ -28,6 +29,12 @@ use crate::{
 };
 
 impl ClientError for ::reqwest::Error {}
+
+impl SaysCriticality for Request {
+    fn criticality(&self, header: &'static str) -> Option<Criticality> {
+        criticality(self.headers(), None, header)
+    }
+}
 
 /// Of any error: the first layer makes a `BoxError` of reqwest's own, and the next one sees that.
 impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
@@ -68,7 +75,7 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
         _: Facts,
         header: &'static str,
     ) -> Option<Criticality> {
-        criticality(request.headers(), None, header)
+        request.criticality(header)
     }
 
     fn set_criticality(

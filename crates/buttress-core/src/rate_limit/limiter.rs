@@ -119,7 +119,7 @@ impl Limiter {
     }
 
     /// Takes what is asked for though it is not there yet, if it will be within `patience`; as if
-    /// it had waited for it. Returns the wait.
+    /// it had been waited for. Returns the wait.
     ///
     /// # Errors
     ///
@@ -130,9 +130,56 @@ impl Limiter {
         patience: Duration,
         now: Instant,
     ) -> Result<Duration, Shortage> {
+        let mut woken = Woken::default();
+        let taken = self.take_ahead_quietly(ask, patience, now, &mut woken);
+        woken.wake();
+        taken
+    }
+
+    /// As [`take_ahead`](Self::take_ahead), for a caller that holds a lock of its own: it wakes
+    /// those who are `woken` when it does not any more.
+    ///
+    /// # Errors
+    ///
+    /// When it would take longer.
+    pub fn take_ahead_quietly(
+        &self,
+        ask: Ask,
+        patience: Duration,
+        now: Instant,
+        woken: &mut Woken,
+    ) -> Result<Duration, Shortage> {
         let now = self.origin.nanos(now);
-        self.lock(now, |Behind { limits, words, .. }, _| {
+        self.lock_quietly(now, woken, |Behind { limits, words, .. }, _| {
             limits.take_ahead(words, now, ask, nanos(patience))
+        })
+    }
+
+    /// As [`take_or_wait`](Self::take_or_wait), or without `patience` as [`take`](Self::take), for
+    /// a caller that holds a lock of its own: it wakes those who are `woken` when it does not any
+    /// more.
+    pub fn enter_quietly(
+        &self,
+        ask: Ask,
+        patience: Option<Duration>,
+        now: Instant,
+        woken: &mut Woken,
+    ) -> Entry {
+        let now = self.origin.nanos(now);
+        if let Ok(true) = self.try_take(ask, now) {
+            return Entry::Admitted;
+        }
+        self.lock_quietly(now, woken, |Behind { limits, words, queue, .. }, woken| {
+            queue.enter(ask, patience.map(nanos), (limits, words), now, woken)
+        })
+    }
+
+    /// Why what is asked for could not be taken right now; `None` if it could. Takes nothing, and
+    /// is for a caller that holds a lock of its own, as [`enter_quietly`](Self::enter_quietly).
+    pub fn shortage_quietly(&self, ask: Ask, now: Instant, woken: &mut Woken) -> Option<Shortage> {
+        let now = self.origin.nanos(now);
+        self.lock_quietly(now, woken, |Behind { limits, words, queue, .. }, _| {
+            queue.shortage(ask, limits, words, now)
         })
     }
 
@@ -285,23 +332,29 @@ impl Limiter {
     /// Works on the buckets while nobody else does, once all whose time has come are let in.
     fn lock<T>(&self, now: u64, work: impl FnOnce(&mut Behind, &mut Woken) -> T) -> T {
         let mut woken = Woken::default();
-        let done = {
-            let behind = &mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-            // From here on the word stays what it is.
-            let word = self.word.0.fetch_or(LOCKED, Ordering::AcqRel) & !LOCKED;
-            behind.words[0] = word;
-            behind.highest = behind.highest.max(word);
-            let open = Open { word: &self.word.0, behind };
-            while let Some(limit) = open.behind.limits.worn_out(now) {
-                let rate = open.behind.limits.scales()[limit].rate();
-                self.renew(open.behind, limit, rate, now);
-            }
-            let Behind { limits, words, queue, .. } = &mut *open.behind;
-            queue.settle(limits, words, now, &mut woken);
-            work(open.behind, &mut woken)
-        };
+        let done = self.lock_quietly(now, &mut woken, work);
         woken.wake();
         done
+    }
+
+    fn lock_quietly<T>(
+        &self,
+        now: u64,
+        woken: &mut Woken,
+        work: impl FnOnce(&mut Behind, &mut Woken) -> T,
+    ) -> T {
+        let behind = &mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        // From here on the word stays what it is.
+        let word = self.word.0.fetch_or(LOCKED, Ordering::AcqRel) & !LOCKED;
+        behind.words[0] = word;
+        behind.highest = behind.highest.max(word);
+        let open = Open { word: &self.word.0, behind };
+        while let Some((limit, rate)) = open.behind.limits.worn_out(now) {
+            self.renew(open.behind, limit, rate, now);
+        }
+        let Behind { limits, words, queue, .. } = &mut *open.behind;
+        queue.settle(limits, words, now, woken);
+        work(open.behind, woken)
     }
 }
 

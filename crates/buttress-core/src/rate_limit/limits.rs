@@ -41,6 +41,13 @@ impl Shortage {
     pub const fn is_hopeless(&self) -> bool {
         self.wait.is_none()
     }
+
+    /// The one that takes longer.
+    #[must_use]
+    pub fn longer(self, other: Self) -> Self {
+        let length = |short: Self| short.wait.unwrap_or(Duration::MAX);
+        if length(other) > length(self) { other } else { self }
+    }
 }
 
 /// What one limit holds.
@@ -222,9 +229,13 @@ impl Limits {
         Self(scales.into())
     }
 
-    /// One of the limits whose ticks have nearly come to their end, decades after the first.
-    pub(super) fn worn_out(&self, now: u64) -> Option<usize> {
-        self.0.iter().position(|scale| scale.parts.ticks(now).0 > LATE)
+    /// One of the limits that is to be [set anew](Self::with_rate), because time is about to stand
+    /// still for it: decades after the first instant.
+    #[must_use]
+    pub fn worn_out(&self, now: u64) -> Option<(usize, Rate)> {
+        let mut scales = self.0.iter().enumerate();
+        let (limit, scale) = scales.find(|(_, scale)| scale.parts.ticks(now).0 > LATE)?;
+        Some((limit, scale.rate()))
     }
 
     /// How many limits there are.

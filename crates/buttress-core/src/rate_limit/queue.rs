@@ -156,6 +156,22 @@ impl Queue {
         }
     }
 
+    /// Why a request that comes now would not be admitted; `None` if it would.
+    #[must_use]
+    pub fn shortage(
+        &self,
+        ask: Ask,
+        limits: &Limits,
+        words: &[u64],
+        now: u64,
+    ) -> Option<Shortage> {
+        let due = limits.due(words, now, ask, self.cost_before(ask.kept));
+        let due = due.or_else(|| {
+            self.is_before(ask.kept).then_some(Due { limit: 0, at: Some(now + 1) })
+        });
+        due.map(|due| due.from(now))
+    }
+
     /// Joins the end of those who leave as many. Says whether others are behind it.
     fn join(&mut self, ask: Ask, until: u64, limit: u64) -> (Place, bool) {
         let place = Place { kept: ask.kept, arrival: self.arrivals };

@@ -122,5 +122,5 @@ pub use self::{
     layer::{Plan, RateLimitLayer},
     pool::{One, Pool, Seat},
     service::RateLimit,
-    weigh::{Cost, Each, Reserve, Weigh},
+    weigh::{Cost, Each, Reserve, ReserveFor, Weigh},
 };
