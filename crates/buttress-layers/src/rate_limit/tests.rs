@@ -1,5 +1,6 @@
 mod keyed;
 mod told;
+mod within;
 
 use std::{
     num::NonZeroU32,
