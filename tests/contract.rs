@@ -14,7 +14,7 @@
 use std::{num::NonZeroU32, rc::Rc};
 
 use buttress::{
-    Auto, Plain, Raise, Rate, Ratio, TimeLimit,
+    Auto, Criticality, Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::{StatusRules, key},
@@ -66,6 +66,8 @@ obeys_the_contract! {
     rate_limit_waiting: Admitting(RateLimitLayer::new("r", tight()).wait(LIMIT));
     rate_limit_keyed: ByKey(RateLimitLayer::new("r", ample()).keyed(method as fn(&Request<Body>) -> Method));
     rate_limit_keyed_waiting: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).wait(LIMIT));
+    rate_limit_keyed_within: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).within([ample()]).wait(LIMIT));
+    rate_limit_reserve: RateLimitLayer::new("r", ample()).reserve_for(NonZeroU32::MIN, Criticality::Critical);
     rate_limit_in_shadow: rate_limit_in_shadow();
     retry: RetryLayer::new("r", Attempts::default());
     retry_raising: RetryLayer::new("r", Attempts::default()).on_reject(Raise);
