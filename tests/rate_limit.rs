@@ -109,10 +109,12 @@ async fn a_client_that_waits_for_as_long_as_retry_after_says_is_admitted() {
 async fn the_last_of_the_bucket_is_for_requests_that_a_bulkhead_found_critical() {
     let limit = RateLimitLayer::new("shop", Rate::per_minute(n(4)))
         .reserve_for(n(2), Criticality::CriticalPlus);
-    let bulkhead = BulkheadLayer::new("shop", n(100))
-        .criticality_by(Shedding::new().propagate(), |request: &Request<Body>| {
+    let bulkhead = BulkheadLayer::new("shop", n(100)).criticality_by(
+        Shedding::new().propagate(),
+        |request: &Request<Body>| {
             (request.uri().path() == "/pay").then_some(Criticality::CriticalPlus)
-        });
+        },
+    );
     let app = Router::new().route("/hello", get(|| async {})).route("/pay", get(|| async {}));
     let address = serve(app.layer(limit).layer(bulkhead)).await;
     let client = http_client();

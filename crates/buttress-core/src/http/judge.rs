@@ -9,8 +9,8 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, header};
 
 use super::{Classified, ResponseHead};
 use crate::{
-    Auto, Criticality, Deadline, Facts, Judge, Protocol, Rejection, Remaining, SaysCriticality, Side, TIMEOUTS,
-    Watch,
+    Auto, Criticality, Deadline, Facts, Judge, Protocol, Rejection, Remaining, SaysCriticality,
+    Side, TIMEOUTS, Watch,
     deadline::{grpc_timeout, parse_digits},
     parse_grpc_timeout,
     retry::Wait,

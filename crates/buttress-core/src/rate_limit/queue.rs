@@ -158,17 +158,10 @@ impl Queue {
 
     /// Why a request that comes now would not be admitted; `None` if it would.
     #[must_use]
-    pub fn shortage(
-        &self,
-        ask: Ask,
-        limits: &Limits,
-        words: &[u64],
-        now: u64,
-    ) -> Option<Shortage> {
+    pub fn shortage(&self, ask: Ask, limits: &Limits, words: &[u64], now: u64) -> Option<Shortage> {
         let due = limits.due(words, now, ask, self.cost_before(ask.kept));
-        let due = due.or_else(|| {
-            self.is_before(ask.kept).then_some(Due { limit: 0, at: Some(now + 1) })
-        });
+        let due =
+            due.or_else(|| self.is_before(ask.kept).then_some(Due { limit: 0, at: Some(now + 1) }));
         due.map(|due| due.from(now))
     }
 

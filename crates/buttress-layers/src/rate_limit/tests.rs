@@ -1,4 +1,5 @@
 mod keyed;
+mod model;
 mod told;
 mod within;
 
