@@ -44,6 +44,14 @@ struct Waiter {
     waker: Option<Waker>,
 }
 
+impl Waiter {
+    /// Lets it wait until then. Its waker, if that is sooner than it thinks, because somebody
+    /// before it has left: who has to wait for longer finds out when it wakes by itself.
+    fn put_off(&mut self, until: u64) -> Option<Waker> {
+        if until < mem::replace(&mut self.until, until) { self.waker.take() } else { None }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
     Admitted(Ask),
@@ -197,11 +205,7 @@ impl Queue {
                 Ok(()) => Verdict::Admitted(waiter.ask),
                 Err(due) => match due.at {
                     Some(at) if at <= waiter.limit => {
-                        // Sooner than it thinks, because somebody before it has left.
-                        if at < mem::replace(&mut waiter.until, at) {
-                            woken.add(waiter.waker.take());
-                        }
-                        return;
+                        return woken.add(waiter.put_off(at));
                     }
                     // Its limit is past what the rate that is now in force would take.
                     _ => Verdict::Refused(due),
@@ -228,12 +232,7 @@ impl Queue {
                     hopeless.push((*place, due));
                     continue;
                 }
-                Some(Due { at: Some(at), .. }) => {
-                    // Who has to wait for longer finds out when it wakes by itself.
-                    if at < mem::replace(&mut waiter.until, at) {
-                        woken.add(waiter.waker.take());
-                    }
-                }
+                Some(Due { at: Some(at), .. }) => woken.add(waiter.put_off(at)),
                 _ => {}
             }
             ahead += u64::from(waiter.ask.cost.get());

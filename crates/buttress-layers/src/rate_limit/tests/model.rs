@@ -56,7 +56,9 @@ fn random_requests_are_admitted_refused_and_told_as_by_a_slow_model() {
             let passed = if draw(8 * step, 3) == 0 { draw(8 * step + 1, 300) } else { 0 };
             now += passed;
             together.pass(passed);
-            keys.values_mut().for_each(|bucket| bucket.pass(passed));
+            for bucket in keys.values_mut() {
+                bucket.pass(passed);
+            }
             let (key, cost) = (small(8 * step + 2, 4), 1 + small(8 * step + 3, 3));
             let kept = small(8 * step + 4, 3);
             let instant = start + ms(now);
