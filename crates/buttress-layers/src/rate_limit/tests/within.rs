@@ -176,6 +176,13 @@ async fn in_shadow_mode_both_are_drawn_from_or_neither() {
     assert_eq!((totals.waited, totals.refused(Refusal::TooLong)), (1, 1));
     assert_eq!(handle.peek_together().unwrap().available, 1);
     assert_eq!(handle.peek(&1).unwrap().next_in, ms(2000));
+
+    // All together have six within a second; the seventh takes nothing of its key either.
+    for key in [20, 20, 30, 40, 40] {
+        assert!(admits(&mut service, key));
+    }
+    assert_eq!(handle.totals().refused(Refusal::TooLong), 2);
+    assert_eq!(handle.peek(&4).unwrap().next_in, ms(1000));
 }
 
 #[tokio::test(start_paused = true)]
