@@ -194,6 +194,8 @@ fn a_rate_limit_allocates_nothing_for_who_is_admitted() {
     assert_eq!(allocations(&runtime, &mut several.layer(prompt()), get), 0);
     // The first request of a key makes its bucket.
     assert_eq!(allocations(&runtime, &mut keyed.layer(prompt()), get), 0);
+    let within = RateLimitLayer::new("r", rate).keyed(|request: &Request<()>| request.version());
+    assert_eq!(allocations(&runtime, &mut within.within([rate]).layer(prompt()), get), 0);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::{
 };
 
 use buttress::{
-    Auto, BoxError, Plain, Raise, Rate, Ratio, TimeLimit,
+    Auto, BoxError, Criticality, Plain, Raise, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Keyed, Refusal, Settings, Totals, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     fallback::{FallbackLayer, StaleCache, StaleSettings},
@@ -75,6 +75,8 @@ obeys_the_contract! {
     rate_limit_waiting: Admitting(RateLimitLayer::new("r", tight()).wait(LIMIT));
     rate_limit_keyed: ByKey(RateLimitLayer::new("r", ample()).keyed(method as fn(&Request<Body>) -> Method));
     rate_limit_keyed_waiting: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).wait(LIMIT));
+    rate_limit_keyed_within: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).within([ample()]).wait(LIMIT));
+    rate_limit_reserve: RateLimitLayer::new("r", ample()).reserve_for(NonZeroU32::MIN, Criticality::Critical);
     rate_limit_in_shadow: rate_limit_in_shadow();
     retry: RetryLayer::new("r", Attempts::default());
     retry_raising: RetryLayer::new("r", Attempts::default()).on_reject(Raise);

@@ -7,15 +7,19 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, body::Body, routing::get};
 use buttress::{
-    Rate, TimeLimit,
+    Criticality, Rate, TimeLimit,
+    bulkhead::{BulkheadLayer, Shedding},
     http::{TrustedProxies, key},
     rate_limit::{RateLimitLayer, Refusal},
 };
 use buttress_tests::{Moody, ask, channel, http_client, listen, serve, soon};
+use http::{Request, StatusCode};
 use tonic::{Code, service::Routes};
 use tonic_health::pb::{health_client::HealthClient, health_server::HealthServer};
+
+const OK: StatusCode = StatusCode::OK;
 
 fn n(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
@@ -73,21 +77,58 @@ async fn each_client_has_a_limit_of_its_own_behind_a_proxy_that_is_trusted() {
 
 /// Waits by the server's word alone, which must be enough, and not a second too much.
 #[tokio::test]
-async fn who_waits_for_as_long_as_retry_after_says_is_admitted() {
-    let limit = RateLimitLayer::new("shop", Rate::per_second(n(1)));
-    let address = serve(hello().layer(limit)).await;
-    let client = http_client();
-    assert_eq!(status(&client, address).await, 200);
+async fn a_client_that_waits_for_as_long_as_retry_after_says_is_admitted() {
+    let proxies = TrustedProxies::parse(["127.0.0.0/8", "::1"]).unwrap();
+    let limit = RateLimitLayer::new("shop", Rate::per_second(n(1)).burst(n(2)))
+        .keyed(key::client_address(proxies))
+        .within([Rate::per_second(n(1000))]);
+    let (listener, address) = listen().await;
+    let app = hello().layer(limit).into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let clients = ["203.0.113.1", "203.0.113.2"].map(|client| (http_client(), client));
+    let get = async |who: usize| {
+        let (client, address_of_client) = &clients[who];
+        let request = client.get(format!("http://{address}/hello"));
+        soon(request.header("x-forwarded-for", *address_of_client).send()).await.unwrap()
+    };
 
-    let refused = soon(client.get(format!("http://{address}/hello")).send()).await.unwrap();
+    for (who, _) in clients.iter().enumerate() {
+        assert_eq!((get(who).await.status(), get(who).await.status()), (OK, OK));
+    }
+    let refused = get(0).await;
     let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-    let admitted = soon(async {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        status(&client, address).await
-    });
+    soon(tokio::time::sleep(Duration::from_secs(seconds))).await;
+    let (admitted, other) = (get(0).await, get(1).await);
 
     assert_eq!((refused.status().as_u16(), seconds), (429, 1));
-    assert_eq!(admitted.await, 200);
+    assert_eq!((admitted.status(), other.status()), (OK, OK));
+}
+
+/// What a bulkhead has found out and passes on is what the reserve goes by.
+#[tokio::test]
+async fn the_last_of_the_bucket_is_for_requests_that_a_bulkhead_found_critical() {
+    let limit = RateLimitLayer::new("shop", Rate::per_minute(n(4)))
+        .reserve_for(n(2), Criticality::CriticalPlus);
+    let bulkhead = BulkheadLayer::new("shop", n(100)).criticality_by(
+        Shedding::new().propagate(),
+        |request: &Request<Body>| {
+            (request.uri().path() == "/pay").then_some(Criticality::CriticalPlus)
+        },
+    );
+    let app = Router::new().route("/hello", get(|| async {})).route("/pay", get(|| async {}));
+    let address = serve(app.layer(limit).layer(bulkhead)).await;
+    let client = http_client();
+    let status = async |path: &str| {
+        let response = soon(client.get(format!("http://{address}{path}")).send()).await.unwrap();
+        response.status().as_u16()
+    };
+
+    let mut statuses = Vec::new();
+    for path in ["/hello", "/hello", "/hello", "/pay", "/pay", "/pay"] {
+        statuses.push(status(path).await);
+    }
+
+    assert_eq!(statuses, [200, 200, 429, 200, 200, 429]);
 }
 
 #[tokio::test]
@@ -135,7 +176,7 @@ async fn a_client_that_leaves_while_it_waits_gives_its_place_back() {
 async fn a_grpc_caller_is_told_resource_exhausted_and_when_to_come_again() {
     static COST: AtomicU64 = AtomicU64::new(1);
     let limit = RateLimitLayer::new("shop", Rate::per_minute(n(1)))
-        .cost(|_: &http::Request<_>| n(u32::try_from(COST.load(Ordering::Relaxed)).unwrap()));
+        .cost(|_: &Request<_>| n(u32::try_from(COST.load(Ordering::Relaxed)).unwrap()));
     let app = Routes::new(HealthServer::new(Moody)).into_axum_router().layer(limit);
     let mut client = HealthClient::new(channel(serve(app).await).await);
 

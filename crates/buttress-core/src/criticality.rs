@@ -64,6 +64,25 @@ impl fmt::Display for Criticality {
     }
 }
 
+/// A request that may say how critical it is: HTTP, tonic's and reqwest's do.
+///
+/// ```
+/// use buttress_core::{Criticality, SaysCriticality};
+///
+/// let mut request = http::Request::new(());
+/// assert_eq!(request.criticality(Criticality::HEADER), None);
+/// request.headers_mut().insert(Criticality::HEADER, "sheddable".parse().unwrap());
+/// assert_eq!(request.criticality(Criticality::HEADER), Some(Criticality::Sheddable));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has nowhere to say how critical it is",
+    note = "implement `SaysCriticality` for it, or decide with a closure of your own"
+)]
+pub trait SaysCriticality {
+    /// What a layer further out has found out, or what the header of that name says.
+    fn criticality(&self, header: &'static str) -> Option<Criticality>;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

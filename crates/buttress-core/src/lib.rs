@@ -78,7 +78,7 @@ use loom::sync::{self, atomic};
 pub use self::{
     auto::{Auto, ClientError},
     code::Code,
-    criticality::Criticality,
+    criticality::{Criticality, SaysCriticality},
     deadline::{Deadline, Remaining, format_grpc_timeout, parse_grpc_timeout},
     errors::as_error,
     exchange::{Case, Custom, Finish, Judge, Raise, Reject, Typed, Watch, With},

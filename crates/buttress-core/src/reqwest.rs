@@ -18,8 +18,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    ClientError, Criticality, Facts, Judge, Kept, Rejection, Remaining, Resend, Side, Watch,
-    as_error,
+    ClientError, Criticality, Facts, Judge, Kept, Rejection, Remaining, Resend, SaysCriticality,
+    Side, Watch, as_error,
     fallback::Degraded,
     http::{
         Adopt, Asked, Classified, Classify, Degrade, FallbackBody, HttpCase, Rebox, Recorded,
@@ -33,6 +33,12 @@ use crate::{
 };
 
 impl ClientError for ::reqwest::Error {}
+
+impl SaysCriticality for Request {
+    fn criticality(&self, header: &'static str) -> Option<Criticality> {
+        criticality(self.headers(), None, header)
+    }
+}
 
 /// Of any error: the first layer makes a `BoxError` of reqwest's own, and the next one sees that.
 impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
@@ -73,7 +79,7 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
         _: Facts,
         header: &'static str,
     ) -> Option<Criticality> {
-        criticality(request.headers(), None, header)
+        request.criticality(header)
     }
 
     fn set_criticality(

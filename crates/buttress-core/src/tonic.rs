@@ -17,7 +17,7 @@ use ::tonic::{
 
 use crate::{
     Auto, Case, Code, Criticality, End, Facts, Finish, Judge, Judgement, Kept, Method, Protocol,
-    Reject, Rejection, Remaining, Resend, Side, Timing, Watch,
+    Reject, Rejection, Remaining, Resend, SaysCriticality, Side, Timing, Watch,
     errors::chain,
     fallback::Degraded,
     hedge::Switch,
@@ -28,6 +28,15 @@ use crate::{
     resend::take,
     retry::{Stop, Wait},
 };
+
+impl<T> SaysCriticality for Request<T> {
+    fn criticality(&self, header: &'static str) -> Option<Criticality> {
+        if let Some(criticality) = self.extensions().get() {
+            return Some(*criticality);
+        }
+        Criticality::parse(self.metadata().get(header)?.as_encoded_bytes())
+    }
+}
 
 /// A rejection's `Status`, made when somebody first looks for it.
 ///
@@ -145,10 +154,7 @@ impl<T, U> Judge<Request<T>, Response<U>, Status> for Classified {
         _: Facts,
         header: &'static str,
     ) -> Option<Criticality> {
-        if let Some(criticality) = request.extensions().get() {
-            return Some(*criticality);
-        }
-        Criticality::parse(request.metadata().get(header)?.as_encoded_bytes())
+        request.criticality(header)
     }
 
     fn set_criticality(

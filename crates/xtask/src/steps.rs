@@ -64,6 +64,8 @@ pub(crate) fn soak() -> Done {
     cargo("the incumbent and us", &["bench", "--bench", "incumbent"])?;
     setup::tools(&[setup::VALGRIND])?;
     cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])?;
+    cargo("rate limits beside their peers'", &["bench", "--bench", "limits"])?;
+    cargo("a million keys in memory", &["bench", "--bench", "key_memory"])?;
     soak_slo(600, 100, 600)
 }
 

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, header};
 
 use super::{Classified, ResponseHead};
 use crate::{
-    Auto, Criticality, Deadline, Facts, Judge, Protocol, Rejection, Remaining, Side, TIMEOUTS,
-    Watch,
+    Auto, Criticality, Deadline, Facts, Judge, Protocol, Rejection, Remaining, SaysCriticality,
+    Side, TIMEOUTS, Watch,
     deadline::{grpc_timeout, parse_digits},
     parse_grpc_timeout,
     retry::Wait,
@@ -164,6 +164,12 @@ pub(crate) fn criticality(
         return Some(*criticality);
     }
     Criticality::parse(headers.get(header)?.as_bytes())
+}
+
+impl<B> SaysCriticality for Request<B> {
+    fn criticality(&self, header: &'static str) -> Option<Criticality> {
+        criticality(self.headers(), Some(self.extensions()), header)
+    }
 }
 
 /// Writes how critical a request is.

@@ -20,9 +20,12 @@ impl Ask {
         Self { cost, kept: 0 }
     }
 
-    /// And only if so many more are left, for those who may have the last.
+    /// And only if so many more are left, for those who may have the last. Said twice, the greater
+    /// number holds.
     pub const fn leaving(mut self, kept: u32) -> Self {
-        self.kept = kept;
+        if kept > self.kept {
+            self.kept = kept;
+        }
         self
     }
 

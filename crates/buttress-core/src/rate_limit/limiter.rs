@@ -10,7 +10,7 @@ use super::{
     limits::{Limits, Shortage, Standing},
     origin::nanos,
     queue::{Entry, Peek, Place, Queue, Turn, Woken},
-    scale::{Answer, Parts},
+    scale::{Answer, LATE, Parts},
 };
 use crate::{
     Rate,
@@ -55,12 +55,17 @@ struct Behind {
     /// One for each limit. That of the first counts only while the lock is held.
     words: Box<[u64]>,
     queue: Queue,
-    /// What the word has been at the most, up to the last time that it stepped back.
+    /// What the word has been at the most.
     highest: u64,
+    /// How often its ticks have begun anew.
+    rounds: u64,
 }
 
 /// The word must not be changed without the lock.
 const LOCKED: u64 = 1 << 63;
+
+/// The tick past which no rate begins.
+const HALF: u64 = LATE / 2;
 
 impl Limiter {
     /// Full buckets, one for each rate.
@@ -74,7 +79,7 @@ impl Limiter {
         let first = limits.scales().first().expect("a limit has a rate").parts;
         let words = vec![0; limits.scales().len()].into_boxed_slice();
         let locked = if words.len() > 1 { LOCKED } else { 0 };
-        let behind = Behind { limits, words, queue: Queue::default(), highest: 0 };
+        let behind = Behind { limits, words, queue: Queue::default(), highest: 0, rounds: 0 };
         Self {
             origin: Origin::default(),
             word: Padded(AtomicU64::new(locked)),
@@ -113,6 +118,71 @@ impl Limiter {
         }
     }
 
+    /// Takes what is asked for though it is not there yet, if it will be within `patience`; as if
+    /// it had been waited for. Returns the wait.
+    ///
+    /// # Errors
+    ///
+    /// When it would take longer.
+    pub fn take_ahead(
+        &self,
+        ask: Ask,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Duration, Shortage> {
+        let mut woken = Woken::default();
+        let taken = self.take_ahead_quietly(ask, patience, now, &mut woken);
+        woken.wake();
+        taken
+    }
+
+    /// As [`take_ahead`](Self::take_ahead), for a caller that holds a lock of its own: it wakes
+    /// those who are `woken` when it does not any more.
+    ///
+    /// # Errors
+    ///
+    /// When it would take longer.
+    pub fn take_ahead_quietly(
+        &self,
+        ask: Ask,
+        patience: Duration,
+        now: Instant,
+        woken: &mut Woken,
+    ) -> Result<Duration, Shortage> {
+        let now = self.origin.nanos(now);
+        self.lock_quietly(now, woken, |Behind { limits, words, .. }, _| {
+            limits.take_ahead(words, now, ask, nanos(patience))
+        })
+    }
+
+    /// As [`take_or_wait`](Self::take_or_wait), or without `patience` as [`take`](Self::take), for
+    /// a caller that holds a lock of its own: it wakes those who are `woken` when it does not any
+    /// more.
+    pub fn enter_quietly(
+        &self,
+        ask: Ask,
+        patience: Option<Duration>,
+        now: Instant,
+        woken: &mut Woken,
+    ) -> Entry {
+        let now = self.origin.nanos(now);
+        if let Ok(true) = self.try_take(ask, now) {
+            return Entry::Admitted;
+        }
+        self.lock_quietly(now, woken, |Behind { limits, words, queue, .. }, woken| {
+            queue.enter(ask, patience.map(nanos), (limits, words), now, woken)
+        })
+    }
+
+    /// Why what is asked for could not be taken right now; `None` if it could. Takes nothing, and
+    /// is for a caller that holds a lock of its own, as [`enter_quietly`](Self::enter_quietly).
+    pub fn shortage_quietly(&self, ask: Ask, now: Instant, woken: &mut Woken) -> Option<Shortage> {
+        let now = self.origin.nanos(now);
+        self.lock_quietly(now, woken, |Behind { limits, words, queue, .. }, _| {
+            queue.shortage(ask, limits, words, now)
+        })
+    }
+
     /// What has become of a place: `waker` is woken when it is worth asking again, or it is
     /// [`Turn::Wait`]'s instant.
     ///
@@ -121,8 +191,9 @@ impl Limiter {
     /// If it has been told before that its wait is over.
     pub fn ask(&self, place: Place, now: Instant, waker: &Waker) -> Turn<Instant> {
         let (instant, now) = (now, self.origin.nanos(now));
+        let mut waker = Some(waker.clone());
         let turn = self.lock(now, |Behind { limits, words, queue, .. }, _| {
-            queue.ask(place, limits, words, now, waker)
+            queue.ask(place, limits, words, now, &mut waker)
         });
         match turn {
             Turn::Admitted => Turn::Admitted,
@@ -138,10 +209,12 @@ impl Limiter {
     /// Gives a place up, or what it has been given and will not use.
     pub fn leave(&self, place: Place, now: Instant) {
         let now = self.origin.nanos(now);
-        self.lock(now, |Behind { limits, words, queue, .. }, woken| {
-            queue.leave(place, limits, words, now);
+        let waker = self.lock(now, |Behind { limits, words, queue, .. }, woken| {
+            let waker = queue.leave(place, limits, words, now);
             queue.settle(limits, words, now, woken);
+            waker
         });
+        drop(waker);
     }
 
     /// Gives back `cost` events that turned out not to have happened. No bucket gets more than
@@ -173,17 +246,31 @@ impl Limiter {
     pub fn set_rate(&self, limit: usize, rate: Rate, now: Instant) {
         let now = self.origin.nanos(now);
         self.lock(now, |behind, woken| {
-            let Behind { limits, words, queue, highest } = behind;
-            // Past all that the word has been: whoever holds an old word, and old parts, must not
-            // find it again.
-            *highest = (*highest).max(words[0]) + 1;
-            let new = limits.with_rate(limit, rate, now, *highest);
-            new.convert(words, now, limits);
-            *limits = new;
-            self.published.set(&limits.scales()[0].parts);
+            self.renew(behind, limit, rate, now);
+            let Behind { limits, words, queue, .. } = behind;
             queue.settle(limits, words, now, woken);
             queue.review(limits, words, now, woken);
         });
+    }
+
+    /// Sets a rate, and lets its ticks begin anew.
+    fn renew(&self, behind: &mut Behind, limit: usize, rate: Rate, now: u64) {
+        let Behind { limits, words, highest, rounds, .. } = behind;
+        // Past all that the word has been: whoever holds an old word, and old parts, must not find
+        // it again. After decades, or changes without number, there are no more such ticks, and
+        // they begin anew, a tick later each time: somebody would have to sleep through all that
+        // between a load and a swap, and to find the very tick.
+        let next = (*highest).max(words[0]) + 1;
+        *highest = if next < HALF {
+            next
+        } else {
+            *rounds += 1;
+            *rounds
+        };
+        let new = limits.with_rate(limit, rate, now, *highest);
+        new.convert(words, now, limits);
+        *limits = new;
+        self.published.set(&limits.scales()[0].parts);
     }
 
     /// The rates in force.
@@ -245,22 +332,46 @@ impl Limiter {
     /// Works on the buckets while nobody else does, once all whose time has come are let in.
     fn lock<T>(&self, now: u64, work: impl FnOnce(&mut Behind, &mut Woken) -> T) -> T {
         let mut woken = Woken::default();
-        let done = {
-            let behind = &mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-            // From here on the word stays what it is.
-            let word = self.word.0.fetch_or(LOCKED, Ordering::AcqRel) & !LOCKED;
-            behind.words[0] = word;
-            let Behind { limits, words, queue, .. } = behind;
-            queue.settle(limits, words, now, &mut woken);
-            let done = work(behind, &mut woken);
-            behind.highest = behind.highest.max(word).max(behind.words[0]);
-            let stays = behind.words.len() > 1 || !behind.queue.is_empty();
-            let locked = if stays { LOCKED } else { 0 };
-            self.word.0.store(behind.words[0] | locked, Ordering::Release);
-            done
-        };
+        let done = self.lock_quietly(now, &mut woken, work);
         woken.wake();
         done
+    }
+
+    fn lock_quietly<T>(
+        &self,
+        now: u64,
+        woken: &mut Woken,
+        work: impl FnOnce(&mut Behind, &mut Woken) -> T,
+    ) -> T {
+        let behind = &mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        // From here on the word stays what it is.
+        let word = self.word.0.fetch_or(LOCKED, Ordering::AcqRel) & !LOCKED;
+        behind.words[0] = word;
+        behind.highest = behind.highest.max(word);
+        let open = Open { word: &self.word.0, behind };
+        while let Some((limit, rate)) = open.behind.limits.worn_out(now) {
+            self.renew(open.behind, limit, rate, now);
+        }
+        let Behind { limits, words, queue, .. } = &mut *open.behind;
+        queue.settle(limits, words, now, woken);
+        work(open.behind, woken)
+    }
+}
+
+/// What is open while its lock is held. Closes also if something panics: what was taken until then
+/// stays taken.
+struct Open<'a> {
+    word: &'a AtomicU64,
+    behind: &'a mut Behind,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let Behind { words, queue, highest, .. } = &mut *self.behind;
+        *highest = (*highest).max(words[0]);
+        let stays = words.len() > 1 || !queue.is_empty();
+        let locked = if stays { LOCKED } else { 0 };
+        self.word.store(words[0] | locked, Ordering::Release);
     }
 }
 

@@ -1,8 +1,8 @@
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{
     Ask,
-    scale::{Answer, Scale},
+    scale::{Answer, LATE, Scale},
 };
 use crate::Rate;
 
@@ -10,9 +10,9 @@ use crate::Rate;
 ///
 /// A bucket is a word: the tick at which it is full again. The words come from wherever they are
 /// kept; that nobody else changes them at the same time is the keeper's business. Time is in the
-/// nanoseconds of an [`Origin`](super::Origin).
+/// nanoseconds of an [`Origin`](super::Origin). A clone is as cheap as a count.
 #[derive(Clone, Debug)]
-pub struct Limits(Box<[Scale]>);
+pub struct Limits(Arc<[Scale]>);
 
 /// Why a request was not admitted: the limit that keeps it waiting longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,13 @@ impl Shortage {
     pub const fn is_hopeless(&self) -> bool {
         self.wait.is_none()
     }
+
+    /// The one that takes longer.
+    #[must_use]
+    pub fn longer(self, other: Self) -> Self {
+        let length = |short: Self| short.wait.unwrap_or(Duration::MAX);
+        if length(other) > length(self) { other } else { self }
+    }
 }
 
 /// What one limit holds.
@@ -63,7 +70,8 @@ pub(super) struct Due {
 
 impl Due {
     pub(super) fn from(self, now: u64) -> Shortage {
-        let wait = self.at.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        // Where time stands still it is past all that could be named.
+        let wait = self.at.map(|at| Duration::from_nanos(at.saturating_sub(now).max(1)));
         Shortage { limit: self.limit, wait }
     }
 }
@@ -134,6 +142,33 @@ impl Limits {
         last
     }
 
+    /// Takes from all buckets what will be there within `patience`, in nanoseconds, though it is
+    /// not there yet; or nothing. Returns the wait.
+    ///
+    /// # Errors
+    ///
+    /// When it would take longer.
+    pub fn take_ahead(
+        &self,
+        words: &mut [u64],
+        now: u64,
+        ask: Ask,
+        patience: u64,
+    ) -> Result<Duration, Shortage> {
+        let wait = match self.due(words, now, ask, 0) {
+            None => Duration::ZERO,
+            Some(due) => {
+                let shortage = due.from(now);
+                let in_time = |at: &u64| *at <= now.saturating_add(patience);
+                due.at.filter(in_time).and(shortage.retry_after()).ok_or(shortage)?
+            }
+        };
+        for (scale, word) in self.0.iter().zip(words) {
+            *word = scale.parts.taken(*word, now, u64::from(ask.cost.get()));
+        }
+        Ok(wait)
+    }
+
     /// Gives back so many events. No bucket gets more than full.
     pub fn give_back(&self, words: &mut [u64], now: u64, cost: u64) {
         for (scale, word) in self.0.iter().zip(words) {
@@ -189,15 +224,31 @@ impl Limits {
     /// If there are not so many.
     #[must_use]
     pub fn with_rate(&self, limit: usize, rate: Rate, now: u64, first: u64) -> Self {
-        let mut scales = self.0.clone();
+        let mut scales = self.0.to_vec();
         scales[limit] = Scale::from(rate, (first, now));
-        Self(scales)
+        Self(scales.into())
+    }
+
+    /// One of the limits that is to be [set anew](Self::with_rate), because time is about to stand
+    /// still for it: decades after the first instant.
+    #[must_use]
+    pub fn worn_out(&self, now: u64) -> Option<(usize, Rate)> {
+        let mut scales = self.0.iter().enumerate();
+        let (limit, scale) = scales.find(|(_, scale)| scale.parts.ticks(now).0 > LATE)?;
+        Some((limit, scale.rate()))
+    }
+
+    /// How many limits there are.
+    #[must_use]
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Makes words for these rates of words for others. Buckets hold what they held, as far as it
     /// fits: a change is no burst.
     pub fn convert(&self, words: &mut [u64], now: u64, from: &Self) {
-        for ((word, new), old) in words.iter_mut().zip(&self.0).zip(&from.0) {
+        for ((word, new), old) in words.iter_mut().zip(&*self.0).zip(&*from.0) {
             if new != old {
                 *word = new.convert(*word, now, old);
             }

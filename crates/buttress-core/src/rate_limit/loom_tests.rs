@@ -123,7 +123,7 @@ fn loom_who_waits_is_let_in_or_keeps_its_place_while_another_leaves() {
         let (limiter, start) = limiter(Rate::per_second(n(1)));
         assert_eq!(taken(&limiter, start), 1);
         let patience = Duration::from_secs(60);
-        let mut join = || match limiter.take_or_wait(Ask::one(), patience, start) {
+        let join = || match limiter.take_or_wait(Ask::one(), patience, start) {
             Entry::Waiting(place) => place,
             other => panic!("{other:?}"),
         };

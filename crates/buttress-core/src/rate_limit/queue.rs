@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, mem, task::Waker, time::Duration};
+use std::{
+    collections::BTreeMap,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+    time::Duration,
+};
 
 use super::{
     Ask,
@@ -36,6 +42,14 @@ struct Waiter {
     /// When it has waited for long enough.
     limit: u64,
     waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Lets it wait until then. Its waker, if that is sooner than it thinks, because somebody
+    /// before it has left: who has to wait for longer finds out when it wakes by itself.
+    fn put_off(&mut self, until: u64) -> Option<Waker> {
+        if until < mem::replace(&mut self.until, until) { self.waker.take() } else { None }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,9 +97,12 @@ pub enum Turn<At> {
 pub struct Woken(Vec<Waker>);
 
 impl Woken {
-    /// Wakes them.
+    /// Wakes them. One that panics keeps nobody else asleep, and is not what brought them here.
+    #[inline]
     pub fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        for waker in self.0 {
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
     }
 
     fn add(&mut self, waker: Option<Waker>) {
@@ -147,6 +164,15 @@ impl Queue {
         }
     }
 
+    /// Why a request that comes now would not be admitted; `None` if it would.
+    #[must_use]
+    pub fn shortage(&self, ask: Ask, limits: &Limits, words: &[u64], now: u64) -> Option<Shortage> {
+        let due = limits.due(words, now, ask, self.cost_before(ask.kept));
+        let due =
+            due.or_else(|| self.is_before(ask.kept).then_some(Due { limit: 0, at: Some(now + 1) }));
+        due.map(|due| due.from(now))
+    }
+
     /// Joins the end of those who leave as many. Says whether others are behind it.
     fn join(&mut self, ask: Ask, until: u64, limit: u64) -> (Place, bool) {
         let place = Place { kept: ask.kept, arrival: self.arrivals };
@@ -179,11 +205,7 @@ impl Queue {
                 Ok(()) => Verdict::Admitted(waiter.ask),
                 Err(due) => match due.at {
                     Some(at) if at <= waiter.limit => {
-                        // Sooner than it thinks, because somebody before it has left.
-                        if at < mem::replace(&mut waiter.until, at) {
-                            woken.add(waiter.waker.take());
-                        }
-                        return;
+                        return woken.add(waiter.put_off(at));
                     }
                     // Its limit is past what the rate that is now in force would take.
                     _ => Verdict::Refused(due),
@@ -210,10 +232,7 @@ impl Queue {
                     hopeless.push((*place, due));
                     continue;
                 }
-                Some(Due { at: Some(at), .. }) => {
-                    waiter.until = at;
-                    woken.add(waiter.waker.take());
-                }
+                Some(Due { at: Some(at), .. }) => woken.add(waiter.put_off(at)),
                 _ => {}
             }
             ahead += u64::from(waiter.ask.cost.get());
@@ -225,6 +244,9 @@ impl Queue {
 
     /// What has become of a place, once all whose time has come are let in.
     ///
+    /// Takes `waker`, if it is to be woken, and leaves the one that it had: to be dropped when no
+    /// lock is held, because with its last waker a task may go, and all that waits in it.
+    ///
     /// # Panics
     ///
     /// If it has been told before that its wait is over.
@@ -234,7 +256,7 @@ impl Queue {
         limits: &Limits,
         words: &[u64],
         now: u64,
-        waker: &Waker,
+        waker: &mut Option<Waker>,
     ) -> Turn<u64> {
         match self.decided.remove(&place) {
             Some(Verdict::Admitted(_)) => return Turn::Admitted,
@@ -250,7 +272,7 @@ impl Queue {
             match limits.due(words, now, waiter.ask, ahead.sum()) {
                 Some(Due { at: Some(at), .. }) if at <= waiter.limit => until = at,
                 Some(due) => {
-                    self.remove(place);
+                    *waker = self.remove(place).and_then(|waiter| waiter.waker);
                     return Turn::Refused(due.from(now));
                 }
                 // Who is first was not let in, so there is something to wait for.
@@ -259,10 +281,7 @@ impl Queue {
         }
         let waiter = self.waiting.get_mut(&place).expect("it was there");
         waiter.until = until;
-        match &mut waiter.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        mem::swap(&mut waiter.waker, waker);
         Turn::Wait(until)
     }
 
@@ -277,11 +296,19 @@ impl Queue {
         Peek { available, next_in, waiting: self.len() }
     }
 
-    /// Gives a place up, and what it had been given.
-    pub fn leave(&mut self, place: Place, limits: &Limits, words: &mut [u64], now: u64) {
-        self.remove(place);
+    /// Gives a place up, and what it had been given. Returns its waker, to be dropped when no lock
+    /// is held.
+    pub fn leave(
+        &mut self,
+        place: Place,
+        limits: &Limits,
+        words: &mut [u64],
+        now: u64,
+    ) -> Option<Waker> {
+        let waiter = self.remove(place);
         if let Some(Verdict::Admitted(ask)) = self.decided.remove(&place) {
             limits.give_back(words, now, u64::from(ask.cost.get()));
         }
+        waiter?.waker
     }
 }

@@ -33,8 +33,14 @@ pub(super) struct Parts {
 /// bucket is full, which is [`WINDOW`] later at the most, leaves one bit of a word free.
 const END: u64 = (1 << 63) - (1 << 61);
 
+/// The ticks from which on they had better begin anew.
+pub(super) const LATE: u64 = END - (1 << 61);
+
 /// How far ahead a bucket may be full. What fills up for longer than nine years has coarser ticks.
 const WINDOW: u64 = 1 << 60;
+
+/// The last instant at which a bucket can be full: one bit of a word is left free.
+const MOST: u64 = (1 << 63) - 1;
 
 /// The ticks of a nanosecond: as many as leave time for decades.
 const FINEST: u64 = 4;
@@ -150,6 +156,12 @@ impl Parts {
             return Answer::Taken(full_at.max(ceiling).saturating_add(weight));
         }
         Answer::NotBefore(after - room)
+    }
+
+    /// The instant at which the bucket is full once `cost` events have been taken, whether they
+    /// were there or not.
+    pub(super) fn taken(&self, full_at: u64, now: u64, cost: u64) -> u64 {
+        full_at.max(self.ticks(now).1).saturating_add(self.event.saturating_mul(cost)).min(MOST)
     }
 
     /// The instant at which the bucket is full once `cost` events have been given back.

@@ -4,6 +4,7 @@ mod waiting;
 use std::{
     num::NonZeroU32,
     sync::Arc,
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -288,5 +289,51 @@ fn rates_from_one_a_year_to_four_billion_a_second_hold() {
             "{rate:?}: {wait:?}"
         );
         assert!(rig.limiter.take(Ask::one(), rig.start + wait).is_ok(), "{rate:?}");
+    }
+}
+
+/// Each change begins past all that the bucket's word has been, and so uses up ticks.
+#[test]
+fn a_slow_limit_whose_rate_is_moved_over_and_over_goes_on() {
+    let rates = [5, 6].map(|events| Rate::new(n(events), TimeLimit::MAX).burst(n(1000)));
+    let rig = Rig::new(rates[..1].iter().copied());
+    rig.limiter.drain(rig.at(0));
+
+    for round in 1..100 {
+        rig.limiter.set_rate(0, rates[round % 2], rig.at(0));
+        let wait = rig.one(0).unwrap();
+        assert!(wait > ms(0) && wait <= 2 * TimeLimit::MAX.get(), "round {round}: {wait:?}");
+    }
+
+    let year = 366 * 86_400_000;
+    assert!(rig.take_all(year) >= 5, "{:?}", rig.one(year));
+}
+
+/// The ticks of a fast rate last for 27 years.
+#[test]
+fn centuries_stop_no_limit_and_break_none() {
+    let rates = [
+        Rate::per_second(n(1_000_000_000)).burst(n(3)),
+        Rate::new(n(u32::MAX), TimeLimit::try_from(Duration::from_nanos(1)).unwrap()).burst(n(3)),
+        Rate::per_second(n(2)).burst(n(3)),
+        Rate::per_day(n(1)).burst(n(3)),
+    ];
+    let century = Duration::from_secs(100 * 365 * 86_400);
+
+    for rate in rates {
+        let rig = Rig::new([rate]);
+        for centuries in [0, 1, 2, 3, 7, 100, 1_000_000] {
+            let now = rig.start + century * centuries;
+            let took = (0..10).filter(|_| rig.limiter.take(Ask::one(), now).is_ok()).count();
+            let wait = rig.limiter.take(Ask::one(), now).unwrap_err().retry_after().unwrap();
+            assert!(took <= 3 && !wait.is_zero(), "{rate:?}, {centuries}: {took}, {wait:?}");
+            assert!(took == 3 || centuries > 2, "{rate:?}, {centuries}: {took}");
+            let waits = rig.limiter.take_or_wait(Ask::one(), Duration::MAX, now);
+            let Entry::Waiting(place) = waits else { panic!("{waits:?}") };
+            assert!(matches!(rig.limiter.ask(place, now, Waker::noop()), Turn::Wait(_)));
+            rig.limiter.leave(place, now);
+            rig.limiter.drain(now);
+            let _ = rig.limiter.peek(now);
+        }
     }
 }

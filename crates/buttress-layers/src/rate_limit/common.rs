@@ -8,7 +8,7 @@ use std::{
 
 use buttress_core::{
     Change, Event, Kind, Observers, Rejection, TimeLimit, clock,
-    rate_limit::{Entry, Place, Shortage, Turn},
+    rate_limit::{Shortage, Turn},
 };
 
 use super::counts::{Cell, Counts, Refusal};
@@ -46,6 +46,14 @@ pub enum Told {
     Wait(Instant),
 }
 
+/// What a bucket has decided.
+#[derive(Debug)]
+pub(super) enum Decided<Seat> {
+    Admitted,
+    Refused(Shortage),
+    Waiting(Seat),
+}
+
 impl Common {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
@@ -65,50 +73,59 @@ impl Common {
         anew
     }
 
-    /// Decides with a bucket that `take`s or lets wait.
+    /// Decides with a bucket: `enter` draws from it or lets wait, for so long at the most; `ahead`
+    /// draws what will be there within that time, as if it had been waited for.
     #[inline]
     pub(super) fn enter<Seat>(
         &self,
         now: Instant,
-        take: impl FnOnce() -> Result<(), Shortage>,
-        take_or_wait: impl FnOnce(Duration) -> Entry,
-        seat: impl FnOnce(Place) -> Seat,
+        enter: impl FnOnce(Option<Duration>) -> Decided<Seat>,
+        ahead: impl FnOnce(Duration) -> Result<Duration, Shortage>,
     ) -> Admission<Seat> {
         let patience = self.patience.load(Ordering::Relaxed);
-        // In shadow mode nobody is kept waiting either.
-        let entry = if patience == 0 || self.is_shadow() {
-            match take() {
-                Ok(()) => Entry::Admitted,
-                Err(shortage) => Entry::Refused(shortage),
-            }
-        } else {
+        let patience = (patience > 0).then(|| {
             // Nobody waits for what will be of no use any more.
-            let deadline =
-                clock::due().head.map(|deadline| deadline.saturating_duration_since(now));
             let patience = Duration::from_nanos(patience);
-            take_or_wait(deadline.map_or(patience, |left| left.min(patience)))
-        };
-        match entry {
-            Entry::Admitted => {
+            let deadline = clock::due().head;
+            deadline.map_or(patience, |due| patience.min(due.saturating_duration_since(now)))
+        });
+        if self.is_shadow() {
+            return self.enter_in_shadow(patience, ahead);
+        }
+        match enter(patience) {
+            Decided::Admitted => {
                 self.counts.add(Cell::Admitted);
                 Admission::Admitted
             }
-            // It would have waited.
-            Entry::Refused(shortage)
-                if self.is_shadow()
-                    && shortage
-                        .retry_after()
-                        .is_some_and(|wait| wait.as_nanos() <= patience.into()) =>
-            {
+            Decided::Refused(shortage) => self.turn_away(shortage, patience.is_some()),
+            Decided::Waiting(seat) => Admission::Waiting(seat),
+        }
+    }
+
+    /// Keeps nobody waiting either. Who would have waited has its place before those who come
+    /// after, or they would seem to find what it had taken.
+    #[cold]
+    fn enter_in_shadow<Seat>(
+        &self,
+        patience: Option<Duration>,
+        ahead: impl FnOnce(Duration) -> Result<Duration, Shortage>,
+    ) -> Admission<Seat> {
+        match ahead(patience.unwrap_or_default()) {
+            Ok(wait) => {
                 self.counts.add(Cell::Admitted);
-                self.counts.add(Cell::Waited);
+                if !wait.is_zero() {
+                    self.counts.add(Cell::Waited);
+                }
                 Admission::Admitted
             }
-            Entry::Refused(shortage) => match self.refuse(shortage, patience > 0) {
-                Some(rejection) => Admission::Refused(rejection),
-                None => Admission::Admitted,
-            },
-            Entry::Waiting(place) => Admission::Waiting(seat(place)),
+            Err(shortage) => self.turn_away(shortage, patience.is_some()),
+        }
+    }
+
+    fn turn_away<Seat>(&self, shortage: Shortage, waits: bool) -> Admission<Seat> {
+        match self.refuse(shortage, waits) {
+            Some(rejection) => Admission::Refused(rejection),
+            None => Admission::Admitted,
         }
     }
 

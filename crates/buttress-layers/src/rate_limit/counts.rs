@@ -5,11 +5,16 @@ use std::{
 
 use buttress_core::cells::{Padded, stripe, stripes};
 
-/// Everything that a rate limit counts: one cache line for each processor.
+/// Everything that a rate limit counts, on cache lines for each processor.
 #[derive(Debug)]
 pub(super) struct Counts {
-    stripes: Box<[Padded<[AtomicU64; CELLS]>]>,
+    /// Each has one writer, the thread with that stripe.
+    own: Box<[Line]>,
+    /// Of threads that came later than the processors are many.
+    shared: Box<[Line]>,
 }
+
+type Line = Padded<[AtomicU64; CELLS]>;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +59,8 @@ impl Refusal {
 impl Counts {
     pub(super) fn new() -> Self {
         let cells = |_| Padded(array::from_fn(|_| AtomicU64::new(0)));
-        Self { stripes: (0..stripes()).map(cells).collect() }
+        let lines = || (0..stripes()).map(cells).collect();
+        Self { own: lines(), shared: lines() }
     }
 
     #[inline]
@@ -68,13 +74,23 @@ impl Counts {
 
     #[inline]
     fn add_at(&self, cell: usize) {
+        let stripe = stripe();
         // Relaxed: nothing else is published through a count, and addition has no order.
-        self.stripes[stripe() & (self.stripes.len() - 1)].0[cell].fetch_add(1, Ordering::Relaxed);
+        if let Some(own) = self.own.get(stripe) {
+            // Nobody writes in between, and to load and to store costs a fifth of what `fetch_add`
+            // does.
+            let count = &own.0[cell];
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        } else {
+            let line = &self.shared[stripe & (self.shared.len() - 1)];
+            line.0[cell].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn totals(&self) -> Totals {
         let sum = |cell: usize| {
-            self.stripes.iter().map(|stripe| stripe.0[cell].load(Ordering::Relaxed)).sum()
+            let lines = self.own.iter().chain(&self.shared);
+            lines.map(|line| line.0[cell].load(Ordering::Relaxed)).sum()
         };
         Totals {
             admitted: sum(Cell::Admitted as usize),
@@ -109,5 +125,25 @@ impl Totals {
     #[must_use]
     pub fn all_refused(&self) -> u64 {
         self.refused.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn more_threads_than_processors_lose_no_count() {
+        let counts = Counts::new();
+
+        thread::scope(|scope| {
+            for _ in 0..4 * stripes() {
+                scope.spawn(|| (0..10_000).for_each(|_| counts.add(Cell::Admitted)));
+            }
+        });
+
+        assert_eq!(counts.totals().admitted, 40_000 * stripes() as u64);
     }
 }

@@ -1,8 +1,11 @@
 use std::{num::NonZeroU32, sync::Arc};
 
-use buttress_core::{Change, Observe, Rate, Shared, TimeLimit, rate_limit::Peek};
+use buttress_core::{Change, Observe, Rate, TimeLimit, rate_limit::Peek};
 
-use super::{Totals, pool::Bucket};
+use super::{
+    Totals,
+    pool::{Bucket, is_last},
+};
 use crate::clock::read;
 
 /// Reads and moves the state of a [`RateLimitLayer`](super::RateLimitLayer) while it works.
@@ -19,7 +22,7 @@ use crate::clock::read;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateLimitHandle {
-    pub(super) bucket: Shared<Bucket>,
+    pub(super) bucket: Arc<Bucket>,
 }
 
 impl RateLimitHandle {
@@ -106,12 +109,12 @@ impl RateLimitHandle {
     /// Whether nothing but this handle is left: no layer, no service, no call, no other handle.
     #[must_use]
     pub fn is_last(&self) -> bool {
-        self.bucket.is_last()
+        is_last(&self.bucket)
     }
 
     /// What tells this layer from any other that lives at the same time.
     #[must_use]
     pub fn id(&self) -> usize {
-        self.bucket.id()
+        Arc::as_ptr(&self.bucket).addr()
     }
 }

@@ -5,19 +5,22 @@ use std::{
     sync::Arc,
 };
 
-use buttress_core::{Change, Observe, Rate, Shared, TimeLimit, rate_limit::Peek};
+use buttress_core::{
+    Change, Observe, Rate, TimeLimit,
+    rate_limit::{Ask, Peek},
+};
 
-use super::{Totals, keys::Keys};
+use super::{Totals, keys::Keys, pool::is_last};
 use crate::clock::read;
 
 /// Reads and moves the state of a keyed [`RateLimitLayer`](super::RateLimitLayer) while it works.
 pub struct KeyedRateLimitHandle<K> {
-    pub(super) keys: Shared<Keys<K>>,
+    pub(super) keys: Arc<Keys<K>>,
 }
 
 impl<K> Clone for KeyedRateLimitHandle<K> {
     fn clone(&self) -> Self {
-        Self { keys: self.keys.clone() }
+        Self { keys: Arc::clone(&self.keys) }
     }
 }
 
@@ -64,7 +67,7 @@ impl<K: Hash + Eq + Clone> KeyedRateLimitHandle<K> {
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.keys.waiting()
+        self.keys.waiting(read())
     }
 
     /// The memory that the buckets take, in bytes, but for what the keys themselves have on the
@@ -87,12 +90,26 @@ impl<K: Hash + Eq + Clone> KeyedRateLimitHandle<K> {
         self.keys.tidy(read());
     }
 
-    /// Gives back what a request with this key has cost. No bucket gets more than full.
-    pub fn refund(&self, key: &K, cost: NonZeroU32) {
-        self.keys.refund(key, cost.get(), read());
+    /// What a request would meet right now of what all keys have
+    /// [together](super::RateLimitLayer::within). Takes nothing. `None` if that is not limited.
+    #[must_use]
+    pub fn peek_together(&self) -> Option<Peek> {
+        Some(self.keys.together()?.peek(read()))
     }
 
-    /// The rates in force, in the order in which they were named.
+    /// Gives back what a request with this key has cost, the key and all keys together. No bucket
+    /// gets more than full.
+    pub fn refund(&self, key: &K, cost: NonZeroU32) {
+        self.keys.refund(key, Ask::cost(cost), read());
+    }
+
+    /// Empties the bucket of a key, known or not, as if a burst had come.
+    pub fn drain(&self, key: &K) {
+        self.keys.drain(key, read());
+    }
+
+    /// The rates in force, in the order in which they were named: those of each key, and then those
+    /// of all [together](super::RateLimitLayer::within).
     #[must_use]
     pub fn rates(&self) -> Vec<Rate> {
         self.keys.rates()
@@ -105,7 +122,7 @@ impl<K: Hash + Eq + Clone> KeyedRateLimitHandle<K> {
     }
 
     /// Sets another rate for one of [several](super::RateLimitLayer::several) limits, in the order
-    /// in which they were named.
+    /// of [`rates`](Self::rates).
     ///
     /// # Panics
     ///
@@ -146,12 +163,12 @@ impl<K: Hash + Eq + Clone> KeyedRateLimitHandle<K> {
     /// Whether nothing but this handle is left: no layer, no service, no call, no other handle.
     #[must_use]
     pub fn is_last(&self) -> bool {
-        self.keys.is_last()
+        is_last(&self.keys)
     }
 
     /// What tells this layer from any other that lives at the same time.
     #[must_use]
     pub fn id(&self) -> usize {
-        self.keys.id()
+        Arc::as_ptr(&self.keys).addr()
     }
 }

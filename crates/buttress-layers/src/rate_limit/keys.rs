@@ -1,7 +1,7 @@
 use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Waker,
@@ -11,12 +11,14 @@ use std::{
 use buttress_core::{
     Change, Rate,
     cells::Padded,
-    rate_limit::{Ask, Entry, Limits, Origin, Peek, Place, Queue, Standing, Turn, Woken},
+    rate_limit::{
+        Ask, Limiter, Limits, Origin, Peek, Place, Queue, Shortage, Standing, Turn, Woken,
+    },
 };
 
 use super::{
     common::Common,
-    shard::{Shard, Sought},
+    shard::{Entered, Shard, Sought},
 };
 
 /// The buckets of a layer with keys.
@@ -25,9 +27,11 @@ pub(super) struct Keys<K> {
     pub(super) common: Common,
     origin: Origin,
     /// Seeded at random, and no faster than it is safe: keys come from strangers, who would find
-    /// those that meet in one slot.
+    /// those that meet in one slot. (foldhash does not claim to withstand those who can time us.)
     hasher: RandomState,
     shards: Box<[Padded<Mutex<Shard<K>>>]>,
+    /// What all keys have together.
+    together: OnceLock<Limiter>,
     capacity: AtomicUsize,
     /// How many keys there are.
     known: AtomicUsize,
@@ -36,6 +40,8 @@ pub(super) struct Keys<K> {
     hand: AtomicUsize,
     /// How often a part has been swept.
     tidied: AtomicUsize,
+    /// Held while a rate is changed in one shard after the other, so that all have the same.
+    changing: Mutex<()>,
 }
 
 /// Enough that threads seldom meet, and that nothing done with a whole shard takes long.
@@ -53,44 +59,98 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             origin: Origin::default(),
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(shard).collect(),
+            together: OnceLock::new(),
             capacity: AtomicUsize::new(DEFAULT_CAPACITY),
             known: AtomicUsize::new(0),
             told_full: AtomicBool::new(false),
             hand: AtomicUsize::new(0),
             tidied: AtomicUsize::new(0),
+            changing: Mutex::new(()),
         }
     }
 
+    /// Says what all keys have together. Whether that had not been said yet.
+    pub(super) fn set_together(&self, limiter: Limiter) -> bool {
+        self.together.set(limiter).is_ok()
+    }
+
+    pub(super) fn together(&self) -> Option<&Limiter> {
+        self.together.get()
+    }
+
+    /// Draws from the bucket of a key, or joins those who wait for it.
     #[inline]
     pub(super) fn enter(
         &self,
         key: &K,
         ask: Ask,
         patience: Option<Duration>,
-        now: Instant,
-    ) -> Entry {
-        let now = self.origin.nanos(now);
-        let patience = patience.map(nanos);
+        instant: Instant,
+    ) -> Entered {
+        let now = self.origin.nanos(instant);
         let hash = self.hasher.hash_one(key);
-        let sought = Sought { key, hash, hasher: |key: &K| self.hasher.hash_one(key) };
+        let mut shard = self.shard(hash);
+        let together = self.together();
+        if together.is_none() && shard.take(hash, key, ask, now) {
+            return Entered::Admitted;
+        }
+        let hasher = |key: &K| self.hasher.hash_one(key);
+        let sought = Sought { key, hash, hasher, ask, patience, together, instant, now };
+        self.decide(shard, &sought, Shard::enter)
+    }
+
+    /// Draws from the bucket of a key what will be there within `patience`.
+    pub(super) fn enter_ahead(
+        &self,
+        key: &K,
+        ask: Ask,
+        patience: Duration,
+        instant: Instant,
+    ) -> Result<Duration, Shortage> {
+        let sought = self.sought(key, ask, Some(patience), instant);
+        match self.decide(self.shard(sought.hash), &sought, Shard::enter_ahead) {
+            Entered::Ahead(wait) => Ok(wait),
+            Entered::Refused(short) => Err(short),
+            _ => Ok(Duration::ZERO),
+        }
+    }
+
+    fn sought<'a>(
+        &'a self,
+        key: &'a K,
+        ask: Ask,
+        patience: Option<Duration>,
+        instant: Instant,
+    ) -> Sought<'a, K, impl Fn(&K) -> u64> {
+        let hasher = |key: &K| self.hasher.hash_one(key);
+        let (hash, now, together) =
+            (self.hasher.hash_one(key), self.origin.nanos(instant), self.together());
+        Sought { key, hash, hasher, ask, patience, together, instant, now }
+    }
+
+    #[cold]
+    fn decide<H>(
+        &self,
+        mut shard: MutexGuard<'_, Shard<K>>,
+        sought: &Sought<'_, K, H>,
+        work: impl FnOnce(&mut Shard<K>, &Sought<'_, K, H>, &mut Woken) -> (Entered, bool),
+    ) -> Entered {
         let mut woken = Woken::default();
-        let entry = {
-            let mut shard = self.shard(hash);
-            let known = shard.enter(&sought, ask, patience, now, &mut woken);
-            known.unwrap_or_else(|| {
-                let entry = shard.insert(&sought, ask, patience, now, &mut woken);
-                if !matches!(entry, Entry::Refused(_)) {
-                    self.came(shard, now);
-                }
-                entry
-            })
-        };
+        let (entered, is_new) = work(&mut shard, sought, &mut woken);
+        let worn_out = shard.limits().worn_out(sought.now);
+        if is_new {
+            self.came(shard, sought.now);
+        } else {
+            drop(shard);
+        }
         woken.wake();
-        entry
+        if let Some((limit, rate)) = worn_out {
+            self.set_rate(limit, rate, sought.instant);
+        }
+        entered
     }
 
     /// Counts a key that is new, and makes room.
-    #[cold]
     fn came(&self, mut shard: MutexGuard<'_, Shard<K>>, now: u64) {
         // Relaxed: a count, which the locks of all shards could not make more exact.
         let swept = shard.sweep_some(now);
@@ -123,9 +183,10 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         waker: &Waker,
     ) -> Turn<Instant> {
         let now = self.origin.nanos(instant);
+        let mut waker = Some(waker.clone());
         let turn = self.with(key, |limits, words, queue, woken| {
             queue.settle(limits, words, now, woken);
-            queue.ask(place, limits, words, now, waker)
+            queue.ask(place, limits, words, now, &mut waker)
         });
         match turn.expect("who is waited for is not forgotten") {
             Turn::Admitted => Turn::Admitted,
@@ -140,19 +201,39 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     pub(super) fn leave(&self, key: &K, place: Place, now: Instant) {
         let now = self.origin.nanos(now);
+        let waker = self.with(key, |limits, words, queue, woken| {
+            let waker = queue.leave(place, limits, words, now);
+            queue.settle(limits, words, now, woken);
+            waker
+        });
+        drop(waker);
+    }
+
+    /// Gives back to the bucket of a key, and to what all keys have together.
+    pub(super) fn refund(&self, key: &K, ask: Ask, now: Instant) {
+        self.refund_key(key, ask, now);
+        if let Some(together) = self.together() {
+            together.refund(ask.weight(), now);
+        }
+    }
+
+    /// Gives back to the bucket of a key alone.
+    pub(super) fn refund_key(&self, key: &K, ask: Ask, now: Instant) {
+        let now = self.origin.nanos(now);
         self.with(key, |limits, words, queue, woken| {
-            queue.leave(place, limits, words, now);
+            queue.settle(limits, words, now, woken);
+            limits.give_back(words, now, u64::from(ask.weight().get()));
             queue.settle(limits, words, now, woken);
         });
     }
 
-    pub(super) fn refund(&self, key: &K, cost: u32, now: Instant) {
-        let now = self.origin.nanos(now);
-        self.with(key, |limits, words, queue, woken| {
-            queue.settle(limits, words, now, woken);
-            limits.give_back(words, now, u64::from(cost));
-            queue.settle(limits, words, now, woken);
-        });
+    /// Empties the bucket of a key, whether it is known or not.
+    pub(super) fn drain(&self, key: &K, now: Instant) {
+        let sought = self.sought(key, Ask::one(), None, now);
+        let drain = |shard: &mut Shard<K>, sought: &Sought<'_, K, _>, woken: &mut Woken| {
+            (Entered::Admitted, shard.drain(sought, woken))
+        };
+        self.decide(self.shard(sought.hash), &sought, drain);
     }
 
     /// What a request with this key would meet; `None` where the bucket is full, or as good as.
@@ -164,10 +245,17 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         })
     }
 
-    pub(super) fn standings(&self, key: &K, now: Instant) -> Vec<Standing> {
-        let now = self.origin.nanos(now);
+    pub(super) fn standings(&self, key: &K, instant: Instant) -> Vec<Standing> {
+        let now = self.origin.nanos(instant);
         let known = self.with(key, |limits, words, _, _| limits.standings(Some(words), now));
-        known.unwrap_or_else(|| lock(&self.shards[0].0).limits.standings(None, now))
+        let mut standings = known.unwrap_or_else(|| {
+            let shard = self.shard(self.hasher.hash_one(key));
+            shard.with_floor(|limits, words| limits.standings(Some(words), now))
+        });
+        if let Some(together) = self.together() {
+            standings.extend(together.standings(instant));
+        }
+        standings
     }
 
     fn with<T>(
@@ -184,21 +272,30 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         done
     }
 
-    pub(super) fn set_rate(&self, limit: usize, rate: Rate, now: Instant) {
-        let now = self.origin.nanos(now);
-        for shard in &self.shards {
-            let mut woken = Woken::default();
-            {
-                let mut shard = lock(&shard.0);
-                let limits = shard.limits.with_rate(limit, rate, now, 0);
-                shard.set_limits(limits, now, &mut woken);
-            }
-            woken.wake();
+    /// Sets the rate of one of the limits of keys, or of those of all together, which come after.
+    pub(super) fn set_rate(&self, limit: usize, rate: Rate, instant: Instant) {
+        let changing = lock(&self.changing);
+        let limits = lock(&self.shards[0].0).limits().clone();
+        if let (Some(limit), Some(together)) = (limit.checked_sub(limits.count()), self.together())
+        {
+            drop(changing);
+            return together.set_rate(limit, rate, instant);
         }
+        let now = self.origin.nanos(instant);
+        let limits = limits.with_rate(limit, rate, now, 0);
+        let mut woken = Woken::default();
+        for shard in &self.shards {
+            lock(&shard.0).set_limits(limits.clone(), now, &mut woken);
+        }
+        drop(changing);
+        woken.wake();
     }
 
+    /// Those of keys, and then those of all together.
     pub(super) fn rates(&self) -> Vec<Rate> {
-        lock(&self.shards[0].0).limits.rates().collect()
+        let mut rates: Vec<_> = lock(&self.shards[0].0).limits().rates().collect();
+        rates.extend(self.together().map(Limiter::rates).unwrap_or_default());
+        rates
     }
 
     /// Forgets all who are idle, one shard after the other, and gives memory back.
@@ -233,8 +330,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         self.known.load(Ordering::Relaxed)
     }
 
-    pub(super) fn waiting(&self) -> usize {
-        self.shards.iter().map(|shard| lock(&shard.0).waiting()).sum()
+    pub(super) fn waiting(&self, now: Instant) -> usize {
+        let keys = self.shards.iter().map(|shard| lock(&shard.0).waiting()).sum::<usize>();
+        keys + self.together().map_or(0, |together| together.peek(now).waiting)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -252,8 +350,4 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 #[inline]
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

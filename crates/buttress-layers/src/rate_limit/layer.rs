@@ -4,12 +4,12 @@ use std::{
     sync::Arc,
 };
 
-use buttress_core::{Auto, Custom, Rate, Shared, TimeLimit, rate_limit::Limiter};
+use buttress_core::{Auto, Criticality, Custom, Rate, TimeLimit, rate_limit::Limiter};
 use tower_layer::Layer;
 
 use super::{
     Cost, Each, Headers, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle, Reserve,
-    Silent, common::Common, keys::Keys, pool::Bucket, words::MOST,
+    ReserveFor, Silent, common::Common, keys::Keys, pool::Bucket, words::MOST,
 };
 
 /// Builds [`RateLimit`] services.
@@ -46,10 +46,8 @@ impl RateLimitLayer {
     /// Without a rate, or with more than four.
     #[must_use]
     pub fn several(name: impl Into<Arc<str>>, rates: impl IntoIterator<Item = Rate>) -> Self {
-        let rates: Vec<_> = rates.into_iter().collect();
-        assert!(rates.len() <= MOST, "{} limits at once, and {MOST} at the most", rates.len());
-        let bucket = Bucket { common: Common::new(name.into()), limiter: Limiter::new(rates) };
-        let plan = Plan { pool: One(Shared::new(bucket)), cost: Each, announce: Silent };
+        let bucket = Bucket { common: Common::new(name.into()), limiter: limiter(rates) };
+        let plan = Plan { pool: One(Arc::new(bucket)), cost: Each, announce: Silent };
         Self { plan, exchange: Auto }
     }
 }
@@ -66,7 +64,7 @@ impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
     /// Reads and moves the state while the layer works.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
-        RateLimitHandle { bucket: self.plan.pool.0.clone() }
+        RateLimitHandle { bucket: Arc::clone(&self.plan.pool.0) }
     }
 }
 
@@ -100,7 +98,7 @@ impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
     {
         let Self { plan: Plan { pool: One(bucket), cost, announce }, exchange } = self;
         let Bucket { common, limiter } = &*bucket;
-        let keys = Shared::new(Keys::new(common.anew(), limiter.rates()));
+        let keys = Arc::new(Keys::new(common.anew(), limiter.rates()));
         RateLimitLayer { plan: Plan { pool: Keyed { keys, key }, cost, announce }, exchange }
     }
 }
@@ -122,10 +120,38 @@ impl<X, C, N, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>
         self
     }
 
+    /// Limits all keys together as well. A request is admitted by the limits of its key and by
+    /// these, or takes from none of them, and the one that lets it wait longest says when to come
+    /// again. It becomes part of the layer's state, and so of its clones.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    /// use http::Request;
+    ///
+    /// let each = [Rate::per_second(10.try_into().unwrap()), Rate::per_day(5_000.try_into().unwrap())];
+    /// let all = Rate::per_second(1_000.try_into().unwrap());
+    /// let limit = RateLimitLayer::several("api", each)
+    ///     .keyed(|request: &Request<String>| request.extensions().get::<u64>().copied())
+    ///     .within([all]);
+    ///
+    /// assert_eq!(limit.handle().rates(), [each[0], each[1], all]);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Without a rate, with more than four, or if it has been said before.
+    #[must_use]
+    pub fn within(self, rates: impl IntoIterator<Item = Rate>) -> Self {
+        let first = self.plan.pool.keys.set_together(limiter(rates));
+        assert!(first, "what all keys have together is limited already; name all rates at once");
+        self
+    }
+
     /// Reads and moves the state while the layer works.
     #[must_use]
     pub fn handle(&self) -> KeyedRateLimitHandle<K> {
-        KeyedRateLimitHandle { keys: self.plan.pool.keys.clone() }
+        KeyedRateLimitHandle { keys: Arc::clone(&self.plan.pool.keys) }
     }
 }
 
@@ -142,7 +168,11 @@ impl<X, K, C, N> RateLimitLayer<X, Plan<K, C, N>> {
     }
 
     /// Keeps the last of the bucket for requests that are critical: others are admitted only if
-    /// that many tokens are left after them. Who is critical passes others who wait.
+    /// that many tokens are left after them. Who is critical passes others who wait. Said twice, a
+    /// request leaves the most that it must.
+    ///
+    /// A request that costs more than the burst less the reserve is refused for good, as one that
+    /// costs more than the burst: keep less than a burst.
     ///
     /// ```
     /// use buttress_core::Rate;
@@ -169,6 +199,34 @@ impl<X, K, C, N> RateLimitLayer<X, Plan<K, C, N>> {
         RateLimitLayer { plan: Plan { pool, cost, announce }, exchange }
     }
 
+    /// Keeps the last of the bucket for requests that are at least so critical, by the
+    /// [`Criticality`] that a layer further out has put into their extensions, such as a
+    /// [bulkhead](crate::bulkhead) that propagates it, or else by their `x-criticality` header.
+    /// What says nothing of itself is [`Critical`](Criticality::Critical).
+    ///
+    /// The header is believed, whoever sends it: have your edge strip it.
+    ///
+    /// ```
+    /// use buttress_core::{Criticality, Rate};
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    ///
+    /// // Batch work leaves half of the bucket, and all but what matters most leaves a tenth.
+    /// let limit = RateLimitLayer::new("api", Rate::per_second(100.try_into().unwrap()))
+    ///     .reserve_for(50.try_into().unwrap(), Criticality::Critical)
+    ///     .reserve_for(10.try_into().unwrap(), Criticality::CriticalPlus);
+    /// # let _ = limit;
+    /// ```
+    #[must_use]
+    pub fn reserve_for(
+        self,
+        tokens: NonZeroU32,
+        least: Criticality,
+    ) -> RateLimitLayer<X, Plan<K, ReserveFor<C>, N>> {
+        let Self { plan: Plan { pool, cost, announce }, exchange } = self;
+        let cost = ReserveFor { cost, kept: tokens.get(), least };
+        RateLimitLayer { plan: Plan { pool, cost, announce }, exchange }
+    }
+
     /// Says in every response what the limits are and what is left of them: see [`Headers`].
     #[must_use]
     pub fn headers(self) -> RateLimitLayer<X, Plan<K, C, Headers>> {
@@ -190,6 +248,12 @@ impl<X, P> RateLimitLayer<X, P> {
         let Self { plan, exchange } = self;
         RateLimitLayer { plan, exchange: Custom { judge: exchange, reject } }
     }
+}
+
+fn limiter(rates: impl IntoIterator<Item = Rate>) -> Limiter {
+    let rates: Vec<_> = rates.into_iter().collect();
+    assert!(rates.len() <= MOST, "{} limits at once, and {MOST} at the most", rates.len());
+    Limiter::new(rates)
 }
 
 impl<S, X: Clone, P: Clone> Layer<S> for RateLimitLayer<X, P> {

@@ -41,14 +41,68 @@
 //!
 //! [`keyed`](RateLimitLayer::keyed) keeps a bucket for each key that it finds in a request:
 //! [`key::client_address`](buttress_core::http::key::client_address), which is not fooled by what a
-//! client writes into `X-Forwarded-For`, an API key, a route.
+//! client writes into `X-Forwarded-For`, an API key, a route. [`within`](RateLimitLayer::within)
+//! limits all keys together in the same decision: a request gets of its own bucket and of the
+//! common one, or of neither.
+//!
+//! ```
+//! # use std::net::SocketAddr;
+//! # use buttress_core::{BoxError, Rate, http::{TrustedProxies, key}};
+//! # use buttress_layers::rate_limit::RateLimitLayer;
+//! # use http::{Request, Response};
+//! # use tower::{Service, ServiceBuilder, ServiceExt};
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! // Five a second and a thousand a day for each client, and a hundred a second for all of them.
+//! // Our own load balancers say whom they have seen; nobody else is believed.
+//! let each = [Rate::per_second(5.try_into()?), Rate::per_day(1_000.try_into()?)];
+//! let proxies = TrustedProxies::parse(["10.0.0.0/8"])?;
+//! let limit = RateLimitLayer::several("clients", each)
+//!     .keyed(key::client_address(proxies))
+//!     .within([Rate::per_second(100.try_into()?)]);
+//! let clients = limit.handle();
+//!
+//! // On axum: `Router::new().route(..).layer(limit)`, served with
+//! // `into_make_service_with_connect_info::<SocketAddr>()`.
+//! let mut service = ServiceBuilder::new().layer(limit).service_fn(|_: Request<String>| async {
+//!     Ok::<_, std::convert::Infallible>(Response::new(String::from("hello")))
+//! });
+//! let mut statuses = Vec::new();
+//! for client in ["203.0.113.1"; 6].into_iter().chain(["203.0.113.2"]) {
+//!     let mut request = Request::new(String::new());
+//!     request.extensions_mut().insert(SocketAddr::from(([10, 0, 0, 1], 443)));
+//!     // What the client itself has written stands before what our load balancer saw.
+//!     request.headers_mut().insert("x-forwarded-for", format!("6.6.6.6, {client}").parse()?);
+//!     statuses.push(service.ready().await?.call(request).await?.status().as_u16());
+//! }
+//!
+//! assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 200]);
+//! assert_eq!(clients.known(), 2);
+//! let ada = Some("203.0.113.1".parse()?);
+//! assert_eq!(clients.peek(&ada).map(|peek| peek.available), Some(0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Keys come from strangers. They are hashed with a seed of the layer's own, as the standard
+//! library does; there are never more than [`capacity`](RateLimitLayer::capacity), and who is
+//! pushed out gains nothing by it. Behind a load balancer that is not among the trusted, all clients
+//! are one.
+//!
+//! # The last of the bucket
+//!
+//! [`reserve_for`](RateLimitLayer::reserve_for) keeps the last tokens for requests that are
+//! critical enough, by the [`Criticality`](buttress_core::Criticality) that a
+//! [bulkhead](crate::bulkhead) reads and passes on; [`reserve`](RateLimitLayer::reserve) asks a
+//! closure.
 //!
 //! # Waiting
 //!
 //! With [`wait`](RateLimitLayer::wait) a request that finds too little joins a queue, by order of
 //! arrival: a newcomer does not pass who waits, not even with a token there. One whose turn would
 //! not come in time, by the limit or by a [`timeout`](crate::timeout) around this layer, is refused
-//! at once and does not wait for nothing. Timers are as fine as a millisecond; a burst that holds
+//! at once and does not wait for nothing. With [`within`](RateLimitLayer::within) it waits for its
+//! own bucket first, and then in line with those of other keys for the common one. Timers are as fine as a millisecond; a burst that holds
 //! less than the rate yields in two of them lets in fewer than the rate allows.
 //!
 //! # What callers are told
@@ -122,5 +176,5 @@ pub use self::{
     layer::{Plan, RateLimitLayer},
     pool::{One, Pool, Seat},
     service::RateLimit,
-    weigh::{Cost, Each, Reserve, Weigh},
+    weigh::{Cost, Each, Reserve, ReserveFor, Weigh},
 };

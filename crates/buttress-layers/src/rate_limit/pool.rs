@@ -1,12 +1,16 @@
-use std::{task::Waker, time::Instant};
-
-use buttress_core::{
-    Lease, Shared,
-    rate_limit::{Ask, Limiter, Place, Standing},
+use std::{
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
+    task::Waker,
+    time::Instant,
 };
 
+use buttress_core::rate_limit::{Ask, Entry, Limiter, Place, Standing};
+
 use super::{
-    common::{Admission, Common, Told},
+    common::{Admission, Common, Decided, Told},
     counts::Cell,
 };
 use crate::clock::read;
@@ -38,9 +42,19 @@ pub trait Seat {
     fn standings(&self, now: Instant) -> Vec<Standing>;
 }
 
+/// Whether nobody else holds on to some state of a layer.
+///
+/// An `Arc` is enough to share it: only who waits takes a count of its own for a call.
+pub(super) fn is_last<T>(state: &Arc<T>) -> bool {
+    let last = Arc::strong_count(state) == 1;
+    // Who sees the 1 that another left must see what that one did before.
+    fence(Ordering::Acquire);
+    last
+}
+
 /// One bucket, or one for each limit, for all requests.
 #[derive(Clone, Debug)]
-pub struct One(pub(super) Shared<Bucket>);
+pub struct One(pub(super) Arc<Bucket>);
 
 /// The bucket of a layer without keys.
 #[derive(Debug)]
@@ -55,12 +69,19 @@ impl<Request> Pool<Request> for One {
     #[inline]
     fn enter(&self, _: &Request, ask: Ask, now: Instant) -> Admission<Queued> {
         let Bucket { common, limiter } = &*self.0;
-        common.enter(
-            now,
-            || limiter.take(ask, now),
-            |patience| limiter.take_or_wait(ask, patience, now),
-            |place| Queued { bucket: self.0.lease(), place: Some(place) },
-        )
+        let seat = |place| Queued { bucket: Arc::clone(&self.0), place: Some(place) };
+        let enter = |patience| match patience {
+            None => match limiter.take(ask, now) {
+                Ok(()) => Decided::Admitted,
+                Err(shortage) => Decided::Refused(shortage),
+            },
+            Some(patience) => match limiter.take_or_wait(ask, patience, now) {
+                Entry::Admitted => Decided::Admitted,
+                Entry::Refused(shortage) => Decided::Refused(shortage),
+                Entry::Waiting(place) => Decided::Waiting(seat(place)),
+            },
+        };
+        common.enter(now, enter, |patience| limiter.take_ahead(ask, patience, now))
     }
 
     fn name(&self) -> &str {
@@ -75,7 +96,7 @@ impl<Request> Pool<Request> for One {
 /// A place in the queue of a layer without keys.
 #[derive(Debug)]
 pub struct Queued {
-    bucket: Lease<Bucket>,
+    bucket: Arc<Bucket>,
     /// `None` once it is over.
     place: Option<Place>,
 }

@@ -1,5 +1,7 @@
 mod keyed;
+mod model;
 mod told;
+mod within;
 
 use std::{
     num::NonZeroU32,
@@ -261,6 +263,25 @@ async fn in_shadow_mode_nobody_waits_and_who_would_have_is_counted() {
 
     let totals = handle.totals();
     assert_eq!((totals.admitted, totals.waited, totals.all_refused()), (5, 4, 0));
+}
+
+/// Two of the five would wait, one and two seconds; the others would be refused.
+#[tokio::test(start_paused = true)]
+async fn in_shadow_mode_those_who_would_wait_are_before_those_who_come_after() {
+    let layer = one_a_second().wait(TimeLimit::from_secs(2));
+    let handle = layer.handle();
+    handle.set_shadow(true);
+    let mut service = layer.layer(echo());
+
+    for request in 0..5 {
+        assert_ready_ok!(call(&mut service, request).poll());
+    }
+
+    let totals = handle.totals();
+    let counts = (totals.admitted, totals.waited, totals.refused(Refusal::TooLong));
+    assert_eq!(counts, (5, 2, 2));
+    // They leave the bucket as those would who had waited.
+    assert_eq!(handle.peek().next_in, ms(3000));
 }
 
 #[tokio::test(start_paused = true)]

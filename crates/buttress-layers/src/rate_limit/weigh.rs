@@ -1,6 +1,6 @@
 use std::{fmt, num::NonZeroU32};
 
-use buttress_core::rate_limit::Ask;
+use buttress_core::{Criticality, SaysCriticality, rate_limit::Ask};
 
 /// What a request costs.
 pub trait Weigh<Request>: Clone {
@@ -65,5 +65,22 @@ impl<C: fmt::Debug, F> fmt::Debug for Reserve<C, F> {
             .field("cost", &self.cost)
             .field("kept", &self.kept)
             .finish_non_exhaustive()
+    }
+}
+
+/// The last part of the bucket is for requests that are critical enough.
+#[derive(Clone, Copy, Debug)]
+pub struct ReserveFor<C> {
+    pub(super) cost: C,
+    pub(super) kept: u32,
+    pub(super) least: Criticality,
+}
+
+impl<Request: SaysCriticality, C: Weigh<Request>> Weigh<Request> for ReserveFor<C> {
+    #[inline]
+    fn weigh(&self, request: &Request) -> Ask {
+        let ask = self.cost.weigh(request);
+        let class = request.criticality(Criticality::HEADER).unwrap_or_default();
+        if class >= self.least { ask } else { ask.leaving(self.kept) }
     }
 }

@@ -1,6 +1,36 @@
 /// The word of a bucket without alignment, so that it takes no padding after an address. With
 /// several limits it is a place among [`Words`].
-pub(super) type Word = [u8; 8];
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word([u8; 8]);
+
+/// Somebody waits for the key: its queue has to be asked.
+const WAITED: u64 = 1 << 63;
+
+impl Word {
+    #[inline]
+    pub(super) fn is_waited(self) -> bool {
+        u64::from_ne_bytes(self.0) & WAITED != 0
+    }
+
+    /// Whether somebody waits has no part in what it holds.
+    #[inline]
+    pub(super) fn set_waited(&mut self, waited: bool) {
+        let word = self.get() | if waited { WAITED } else { 0 };
+        self.0 = word.to_ne_bytes();
+    }
+
+    /// When the bucket is full again, where there is one limit and nobody waits.
+    #[inline]
+    pub(super) fn get(self) -> u64 {
+        u64::from_ne_bytes(self.0) & !WAITED
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, full_at: u64) {
+        let waited = u64::from_ne_bytes(self.0) & WAITED;
+        self.0 = (full_at | waited).to_ne_bytes();
+    }
+}
 
 /// The words of the buckets of a layer with several limits, so many for each; nothing for one.
 #[derive(Debug)]
@@ -25,7 +55,6 @@ impl Held {
         Self { each, words: [0; MOST] }
     }
 
-    #[inline]
     pub(super) fn words(&mut self) -> &mut [u64] {
         &mut self.words[..self.each]
     }
@@ -36,11 +65,10 @@ impl Words {
         Self { each, kept: Vec::new(), free: Vec::new() }
     }
 
-    #[inline]
     pub(super) fn load(&self, word: Word) -> Held {
         let mut held = Held::new(self.each);
         if self.each == 1 {
-            held.words[0] = u64::from_ne_bytes(word);
+            held.words[0] = word.get();
         } else {
             let start = self.start(word);
             held.words().copy_from_slice(&self.kept[start..start + self.each]);
@@ -48,10 +76,9 @@ impl Words {
         held
     }
 
-    #[inline]
     pub(super) fn store(&mut self, word: &mut Word, mut held: Held) {
         if self.each == 1 {
-            *word = held.words[0].to_ne_bytes();
+            word.set(held.words[0]);
         } else {
             let start = self.start(*word);
             self.kept[start..start + self.each].copy_from_slice(held.words());
@@ -60,20 +87,21 @@ impl Words {
 
     /// Makes room for the words of another bucket.
     pub(super) fn keep(&mut self, held: Held) -> Word {
-        let mut word = [0; 8];
+        let mut word = Word([0; 8]);
         if self.each > 1 {
             word = self.free.pop().unwrap_or_else(|| {
                 let place = self.kept.len() / self.each;
                 self.kept.resize(self.kept.len() + self.each, 0);
-                (place as u64).to_ne_bytes()
+                Word((place as u64).to_ne_bytes())
             });
         }
         self.store(&mut word, held);
         word
     }
 
-    pub(super) fn forget(&mut self, word: Word) {
+    pub(super) fn forget(&mut self, mut word: Word) {
         if self.each > 1 {
+            word.set_waited(false);
             self.free.push(word);
         }
     }
@@ -87,6 +115,6 @@ impl Words {
     }
 
     fn start(&self, word: Word) -> usize {
-        usize::try_from(u64::from_ne_bytes(word)).expect("a place in memory") * self.each
+        usize::try_from(word.get()).expect("a place in memory") * self.each
     }
 }

@@ -79,7 +79,7 @@ fn common(
 }
 
 /// As many as a layer has at the most.
-const PLACES: [&str; 4] = ["1", "2", "3", "4"];
+const PLACES: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", "8"];
 
 #[expect(clippy::cast_precision_loss, reason = "there are not 2^53 of anything here")]
 fn amount(number: usize) -> f64 {

@@ -1,6 +1,6 @@
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
-    task::{Wake, Waker},
+    task::Wake,
 };
 
 use super::*;
@@ -253,4 +253,87 @@ fn whoever_leaves_the_others_come_in_order_and_as_soon_as_the_rate_allows() {
         }
         assert!(!admitted.is_empty(), "seed {seed}");
     }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    struct Faulty;
+    impl Wake for Faulty {
+        fn wake(self: Arc<Self>) {
+            panic!("as it was told");
+        }
+    }
+    let rig = Rig::new([Rate::per_second(n(2))]);
+    rig.take_all(0);
+    let places = [rig.join(0), rig.join(0)];
+    let rings = Arc::new(Rings::default());
+    rig.limiter.ask(places[0], rig.at(0), &Waker::from(Arc::new(Faulty)));
+    rig.limiter.ask(places[1], rig.at(0), &Waker::from(Arc::clone(&rings)));
+
+    rig.limiter.refund(n(2), rig.at(0));
+
+    assert_eq!(rings.0.load(Ordering::Relaxed), 1);
+    assert_eq!(rig.turn(0, places[1]), Turn::Admitted);
+}
+
+/// The last waker of a task may take the task along, and what that waits for.
+#[test]
+fn a_waker_that_is_let_go_may_use_the_limiter() {
+    struct Task(Arc<Rig>, Place);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Task {
+        fn drop(&mut self) {
+            self.0.limiter.leave(self.1, self.0.at(0));
+        }
+    }
+    let rig = Arc::new(Rig::new([Rate::per_second(n(2))]));
+    rig.take_all(0);
+    let (moved, gone) = (rig.join(0), rig.join(0));
+    let task = |place| Waker::from(Arc::new(Task(Arc::clone(&rig), place)));
+    rig.limiter.ask(moved, rig.at(0), &task(gone));
+
+    // It is polled by another task, and the waker of the first was all that kept that.
+    rig.limiter.ask(moved, rig.at(0), Waker::noop());
+    assert_eq!(rig.limiter.peek(rig.at(0)).waiting, 1);
+    let gone = rig.join(0);
+    rig.limiter.ask(moved, rig.at(0), &task(gone));
+    rig.limiter.leave(moved, rig.at(0));
+
+    assert_eq!(rig.limiter.peek(rig.at(0)).waiting, 0);
+}
+
+#[test]
+fn a_change_of_a_limit_that_is_not_there_changes_nothing() {
+    let rig = Rig::new([Rate::per_second(n(1))]);
+    rig.take_all(0);
+    let waits = rig.join(0);
+
+    let rate = Rate::per_second(n(9));
+    let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        rig.limiter.set_rate(1, rate, rig.at(1000));
+    }));
+
+    // Who was let in on the way has taken what there was.
+    assert!(changed.is_err());
+    assert_eq!(rig.turn(1000, waits), Turn::Admitted);
+    assert_eq!(rig.one(1000), Some(ms(1000)));
+}
+
+#[test]
+fn who_passes_wakes_only_those_whose_turn_comes_sooner_by_it() {
+    let rig = Rig::new([Rate::per_second(n(10))]);
+    rig.take_all(0);
+    let common = Ask::one().leaving(5);
+    let Entry::Waiting(waits) = rig.limiter.take_or_wait(common, ms(9000), rig.at(0)) else {
+        panic!("five are left for others")
+    };
+    let rings = Arc::new(Rings::default());
+    rig.limiter.ask(waits, rig.at(0), &Waker::from(Arc::clone(&rings)));
+
+    let _ = rig.join(0);
+
+    assert_eq!(rings.0.load(Ordering::Relaxed), 0);
+    assert_eq!(rig.turn(0, waits), Turn::Wait(ms(700)));
 }

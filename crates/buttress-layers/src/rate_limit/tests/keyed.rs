@@ -1,5 +1,7 @@
 use std::num::NonZeroUsize;
 
+use buttress_core::rate_limit::Ask;
+
 use super::*;
 
 type ByNumber = Plan<Keyed<u32, fn(&u32) -> u32>>;
@@ -176,4 +178,49 @@ async fn a_change_of_rate_holds_for_all_keys_and_is_no_burst() {
     assert!(admits(&mut service, 1));
     layer.handle().refund(&1, n(1));
     assert!(admits(&mut service, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_for_which_there_is_no_room_is_not_told_that_its_bucket_is_full() {
+    let layer = keyed(Rate::per_second(n(3))).capacity(NonZeroUsize::MIN);
+    let mut service = layer.layer(echo());
+    for key in 0..2000 {
+        admits(&mut service, key);
+        admits(&mut service, key);
+        admits(&mut service, key);
+    }
+
+    assert!(!admits(&mut service, 5000));
+
+    let left = layer.handle().keys.standings(&5000, Instant::now().into_std());
+    let third = Duration::from_nanos(333_333_334);
+    assert_eq!((left[0].available, left[0].next_in), (0, Some(third)));
+}
+
+#[test]
+fn rates_that_are_set_at_once_leave_all_keys_with_the_same() {
+    for _ in 0..200 {
+        let layer = keyed(Rate::per_second(n(1)));
+        let handle = layer.handle();
+        let keys = &*handle.keys;
+        let now = Instant::now().into_std();
+
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for events in [5, 7] {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    keys.set_rate(0, Rate::per_second(n(events)), now);
+                });
+            }
+        });
+
+        let mut left = (0..500).map(|key| {
+            let _ = keys.enter(&key, Ask::one(), None, now);
+            keys.standings(&key, now)[0].available
+        });
+        let first = left.next();
+        assert!(left.all(|left| Some(left) == first));
+    }
 }

@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 
 use http::{Request, Response};
+use tower::ServiceExt;
 
 use super::*;
 
@@ -73,4 +74,54 @@ async fn the_last_of_the_bucket_is_for_who_is_critical() {
     let critical = (0..10).filter(|_| assert_ready!(call(&mut service, 0).poll()).is_ok()).count();
 
     assert_eq!((common, critical), (7, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_reserves_the_greater_holds_for_who_may_have_neither() {
+    let layer = layer(Rate::per_second(n(10)));
+    let layer = layer.reserve(n(6), |request: &u32| *request < 2);
+    let layer = layer.reserve(n(3), |request: &u32| *request == 0);
+    let mut service = layer.layer(echo());
+
+    let admitted = [2, 1, 0].map(|class| {
+        (0..10).filter(|_| assert_ready!(call(&mut service, class).poll()).is_ok()).count()
+    });
+
+    assert_eq!(admitted, [4, 3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_the_bucket_is_for_who_is_critical_enough_by_the_class_that_travels() {
+    use buttress_core::Criticality;
+
+    let layer = RateLimitLayer::new("api", Rate::per_second(n(10)))
+        .reserve_for(n(6), Criticality::Critical)
+        .reserve_for(n(3), Criticality::CriticalPlus);
+    let mut service = layer.layer(answer());
+    let mut admits = async |class: Option<Criticality>, header: Option<&str>| {
+        let mut request = Request::new(7);
+        if let Some(class) = class {
+            request.extensions_mut().insert(class);
+        }
+        if let Some(header) = header {
+            request.headers_mut().insert(Criticality::HEADER, header.parse().unwrap());
+        }
+        service.ready().await.unwrap().call(request).await.unwrap().status() == 200
+    };
+
+    let mut sheddable = 0;
+    for header in ["sheddable", "SHEDDABLE-PLUS", "sheddable", "sheddable", "sheddable"] {
+        sheddable += u32::from(admits(None, Some(header)).await);
+    }
+    // What says nothing, and what says nonsense, is critical.
+    let silent = [admits(None, None).await, admits(None, Some("urgent")).await];
+    let extension_counts = admits(Some(Criticality::Sheddable), Some("critical_plus")).await;
+    let last = [admits(None, None).await, admits(None, None).await];
+    let mut most = 0;
+    for _ in 0..5 {
+        most += u32::from(admits(Some(Criticality::CriticalPlus), None).await);
+    }
+
+    assert_eq!((sheddable, silent, extension_counts), (4, [true, true], false));
+    assert_eq!((last, most), ([true, false], 3));
 }
