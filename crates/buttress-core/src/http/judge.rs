@@ -196,29 +196,52 @@ pub(crate) fn retry_after(
     if let Some(millis) = head.headers.get("grpc-retry-pushback-ms") {
         return parse_digits(millis.as_bytes()).map(Duration::from_millis);
     }
-    let value = head.headers.get(header::RETRY_AFTER)?;
-    if let Some(seconds) = parse_digits(value.as_bytes()) {
-        return Some(Duration::from_secs(seconds));
-    }
-    // A date counts from the date of the answer, so that clocks that differ do no harm.
-    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    date(value)?.duration_since(date(head.headers.get(header::DATE)?)?).ok()
+    asked_in(head.headers).filter_map(Result::ok).max()
 }
 
-/// As [`retry_after`], and whether it asks them not to come again at all.
+/// As [`retry_after`], and whether it asks them not to come again at all. A date of which nobody
+/// can tell how far it is off is further than anybody waits.
 pub(crate) fn asked(
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
 ) -> Option<Wait> {
-    match &outcome {
-        Ok(head) if head.extensions.get::<Rejection>().is_none() => {
-            if let Some(wait) = pushback(head.headers) {
-                return Some(wait);
-            }
-        }
-        Ok(_) | Err(None) => {}
-        Err(Some(error)) => return tonic::asked(*error),
+    let head = match outcome {
+        Ok(head) => head,
+        Err(error) => return tonic::asked(error?),
+    };
+    if let Some(rejection) = head.extensions.get::<Rejection>() {
+        return rejection.retry_after().map(Wait::After);
     }
-    retry_after(outcome).map(Wait::After)
+    pushback(head.headers).or_else(|| {
+        let waits = asked_in(head.headers).map(|wait| wait.unwrap_or(Duration::MAX));
+        waits.max().map(Wait::After)
+    })
+}
+
+/// What each `Retry-After` asks for.
+fn asked_in(headers: &HeaderMap) -> impl Iterator<Item = Result<Duration, Unmeasured>> {
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    headers.get_all(header::RETRY_AFTER).iter().filter_map(move |value| {
+        if let Some(seconds) = seconds(value.as_bytes()) {
+            return Some(Ok(Duration::from_secs(seconds)));
+        }
+        let at = date(value)?;
+        // It counts from the date of the answer, so that clocks that differ do no harm.
+        let Some(from) = headers.get(header::DATE).and_then(date) else {
+            return Some(Err(Unmeasured));
+        };
+        at.duration_since(from).ok().map(Ok)
+    })
+}
+
+/// A date without another to count from.
+#[derive(Clone, Copy, Debug)]
+struct Unmeasured;
+
+/// A number of seconds, of three years at the most: what is longer is just as far away.
+fn seconds(digits: &[u8]) -> Option<u64> {
+    const MOST: u64 = 99_999_999;
+    let all_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    all_digits.then(|| parse_digits(digits).unwrap_or(MOST))
 }
 
 /// What `grpc-retry-pushback-ms` asks for, among headers or trailers.

@@ -135,6 +135,8 @@ impl<B: Rebox> Replay for B {
             match mem::replace(&mut *reel, Tape::TooLong) {
                 Tape::Waiting(Some(source)) => {
                     *reel = Tape::Waiting(None);
+                    // A box that panics gives the body back, for which it locks the tape.
+                    drop(reel);
                     let recorder = Recorder::new(source, *room, Arc::clone(tape));
                     return Ok(B::rebox(Recorded(State::Recording(recorder))));
                 }
@@ -188,6 +190,9 @@ enum Tape<B> {
     TooLong,
 }
 
+/// In so many pieces a body is kept: each takes as much room as 32 bytes of it.
+const MOST_CHUNKS: usize = 512;
+
 fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
     // No code of anybody else's runs while it is locked.
     tape.lock().unwrap_or_else(PoisonError::into_inner)
@@ -237,18 +242,37 @@ impl<B> Recorder<B> {
             return;
         };
         self.left = left;
-        if let Tape::Partial(chunks) = &mut *lock(tape) {
+        let mut tape = lock(tape);
+        // There is more to come than was promised.
+        if let Tape::Whole { chunks, .. } = &mut *tape
+            && !data.is_empty()
+        {
+            *tape = Tape::Partial(mem::take(chunks));
+        }
+        if let Tape::Partial(chunks) = &mut *tape
+            && !data.is_empty()
+        {
+            // Whoever sends crumbs must not make us keep more than what they are made of.
+            if chunks.len() == MOST_CHUNKS {
+                *chunks = vec![chunks.concat().into()];
+            }
             chunks.push(data.clone());
+        }
+    }
+
+    /// All data was read, but trailers may follow.
+    fn complete(&mut self, trailers: Option<HeaderMap>) {
+        let Some(tape) = &self.tape else { return };
+        let mut tape = lock(tape);
+        if let Tape::Partial(chunks) | Tape::Whole { chunks, .. } = &mut *tape {
+            *tape = Tape::Whole { chunks: mem::take(chunks), trailers };
         }
     }
 
     /// The last frame was read.
     fn finish(&mut self, trailers: Option<HeaderMap>) {
-        let Some(tape) = self.tape.take() else { return };
-        let mut tape = lock(&tape);
-        if let Tape::Partial(chunks) = &mut *tape {
-            *tape = Tape::Whole { chunks: mem::take(chunks), trailers };
-        }
+        self.complete(trailers);
+        self.tape = None;
     }
 }
 
@@ -267,8 +291,10 @@ impl<B: Body<Data = Bytes> + Unpin> Recorder<B> {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.note(data);
-                    if ended || self.owed == Some(0) {
+                    if ended {
                         self.finish(None);
+                    } else if self.owed == Some(0) {
+                        self.complete(None);
                     }
                 } else {
                     self.finish(frame.trailers_ref().cloned());

@@ -52,7 +52,8 @@ pub struct KeptRequest<B: Replay> {
 
 impl<B: Replay> Kept for KeptRequest<B> {
     fn check(&self) -> Result<(), Stop> {
-        B::check(&self.body)
+        // The last attempt took it along. More may have been granted meanwhile: too late.
+        self.head.as_ref().map_or(Err(Stop::Attempts), |_| B::check(&self.body))
     }
 }
 
@@ -102,8 +103,10 @@ where
 
 /// [The Idempotency-Key HTTP Header Field](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/).
 pub(crate) fn is_keyed(headers: &HeaderMap) -> bool {
-    headers.contains_key("idempotency-key")
+    headers.contains_key(IDEMPOTENCY_KEY)
 }
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What `Content-Length` promises.
 pub(crate) fn promised(headers: &HeaderMap) -> Option<u64> {

@@ -1,11 +1,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
 use buttress_core::{
-    Case, End, Facts, Judgement, Kept, Lease, Side, Stage, Timing, clock, guarded,
-    retry::{Again, Course, Failure, Settings, Spent, Started, Stop, When},
+    Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, clock, guarded,
+    retry::{Again, Class, Course, Failure, Settings, Spent, Started, Stop, When},
 };
 
 use super::{
@@ -84,8 +85,13 @@ pub(super) enum Spare<S, K> {
     },
     /// It is only decided whether there would be one.
     Shadow,
+    /// That was decided.
+    Decided,
     Not(Stop),
 }
+
+/// How an attempt fails that took too long.
+pub(super) const CUT: Failure = Failure { class: Class::Retried, asked: None, unreached: false };
 
 /// One request, from its first attempt to its last.
 #[derive(Debug)]
@@ -114,15 +120,36 @@ impl<S, C: Case, K> Call<S, C, K> {
     pub(super) fn begin(&mut self, settings: &Settings, now: Instant) {
         let Some(limit) = settings.of_attempt() else { return };
         // What is left to the last one is the caller's to say.
-        let is_free = self.deadline.is_some() && self.course.is_last(settings);
+        let is_last = self.course.is_last(settings) || matches!(self.spare, Spare::Not(_));
+        let is_free = self.deadline.is_some() && is_last;
         self.due = now.checked_add(limit.get()).filter(|_| !is_free);
     }
 
-    /// Works for the attempt under way, and lets it know by when it must be done.
+    /// By when what is inside must be done. A limit that is only tried out is nobody's.
     #[inline]
-    pub(super) fn within<T>(&mut self, work: impl FnOnce(&mut Attempt<C>) -> T) -> T {
-        let _within = clock::within(clock::Due { head: self.due, end: None });
-        work(&mut self.attempt)
+    pub(super) fn within(&self) -> clock::Within {
+        let head = self.due.filter(|_| !matches!(self.spare, Spare::Shadow));
+        clock::within(clock::Due { head, end: None })
+    }
+
+    /// In shadow mode, decides what would become of an attempt that took too long, and lets it go
+    /// on: then nothing more is decided.
+    pub(super) fn decide_in_shadow(&mut self, now: Instant) -> bool
+    where
+        K: Kept,
+    {
+        let in_shadow = matches!(self.spare, Spare::Shadow);
+        if in_shadow {
+            self.again(CUT, now);
+            self.spare = Spare::Decided;
+            self.due = None;
+        }
+        in_shadow
+    }
+
+    /// What its caller is told when time ran out.
+    pub(super) fn timed_out(&self, why: &'static str) -> Rejection {
+        Rejection::new(Kind::TimedOut, Arc::clone(&self.state.name)).because(why)
     }
 
     /// An attempt succeeded.
@@ -138,6 +165,11 @@ impl<S, C: Case, K> Call<S, C, K> {
     where
         K: Kept,
     {
+        if matches!(self.spare, Spare::Decided) {
+            return None;
+        }
+        // The attempt is over, and its leave is there for the next one.
+        self.spent = None;
         let (state, settings) = (&self.state, &**self.state.settings.load());
         let budget = settings.of_budget();
         if failure.is_counted() {
@@ -146,6 +178,7 @@ impl<S, C: Case, K> Call<S, C, K> {
         let (kept, in_shadow) = match &self.spare {
             Spare::Kept { kept, .. } => (kept.check(), false),
             Spare::Shadow => (Ok(()), true),
+            Spare::Decided => (Ok(()), true),
             Spare::Not(stop) => (Err(*stop), false),
         };
         let mut spent = None;
@@ -170,7 +203,6 @@ impl<S, C: Case, K> Call<S, C, K> {
             }
             Ok(again) => {
                 state.count(if again.transparent { Count::Transparent } else { Count::Retry });
-                // That for the attempt before, if any, is given back first.
                 self.spent = spent;
                 Some(again)
             }

@@ -3,21 +3,19 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
 use buttress_core::{
-    Case, End, Judge, Kept, Kind, Protocol, Reject, Rejection, Resend, Side, Verdict, clock,
-    is_unreached,
-    retry::{Class, Failure, Stop},
+    Case, End, Judge, Kept, Protocol, Reject, Resend, Side, Verdict, clock, is_unreached,
+    retry::{Failure, Stop},
 };
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::attempt::{Attempt, Call, Spare};
+use super::attempt::{Attempt, CUT, Call, Spare};
 use crate::clock::read;
 
 /// The response of a [`Retry`](super::Retry) service.
@@ -57,6 +55,8 @@ enum Outcome<Response, Error> {
     TimedOut,
     /// The service failed before it was ready for the attempt.
     Unready(Error),
+    /// The service was ready for the attempt when its caller had gone.
+    Late,
 }
 
 impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, Kept> {
@@ -109,6 +109,11 @@ where
                     if !rang {
                         ready!(sleep(this.timer.as_mut(), due).poll(cx));
                     }
+                    if call.decide_in_shadow(clock::ready(read)) {
+                        // It goes on, and nothing else is decided of it.
+                        this.timer.set(None);
+                        continue;
+                    }
                     Outcome::TimedOut
                 }
             };
@@ -146,16 +151,18 @@ where
                 Outcome::TimedOut => {
                     let now = clock::ready(read);
                     call.attempt.time_out(now);
-                    let class = Class::Retried;
-                    let failure = Failure { class, asked: None, unreached: false };
-                    let Some(again) = call.again(failure, now) else {
-                        let rejection =
-                            Rejection::new(Kind::TimedOut, Arc::clone(&call.state.name))
-                                .because("timed out waiting for an attempt");
+                    let Some(again) = call.again(CUT, now) else {
+                        let rejection = call.timed_out("timed out waiting for an attempt");
                         let context = this.context.take().expect("polled after completion");
                         return Poll::Ready(exchange.reject(context, rejection));
                     };
                     again
+                }
+                Outcome::Late => {
+                    call.state.stopped(Stop::Deadline);
+                    let rejection = call.timed_out("timed out waiting for a ready service");
+                    let context = this.context.take().expect("polled after completion");
+                    return Poll::Ready(exchange.reject(context, rejection));
                 }
                 Outcome::Unready(error) => {
                     call.state.stopped(Stop::Unready);
@@ -188,7 +195,7 @@ where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error> + Resend<Request, S::Response>,
 {
-    let _within = clock::within(clock::Due { head: call.due, end: None });
+    let _within = call.within();
     if matches!(*step, Step::Readying) {
         let Spare::Kept { service, kept } = &mut call.spare else {
             unreachable!("only what was kept is tried again")
@@ -198,10 +205,16 @@ where
         }
         let entered = clock::enter(read);
         let (now, facts) = (entered.now(), call.facts);
+        if call.deadline.is_some_and(|deadline| deadline <= now) {
+            return Poll::Ready(Outcome::Late);
+        }
         let last = call.course.is_final(&call.state.settings.load());
         let mut request = exchange.again(kept, last).expect("it was checked before the wait");
-        exchange.number(&mut request, facts, call.course.previous(), call.headers.attempt);
-        if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
+        let previous = call.course.previous();
+        if previous > 0 {
+            exchange.number(&mut request, facts, previous, call.headers.attempt);
+        }
+        if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
             exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
         }
         call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);

@@ -140,7 +140,9 @@ where
             headers: self.headers,
         };
         call.begin(settings, now);
-        let inner = call.within(|attempt| attempt.guard(|| self.inner.call(request)));
+        let within = call.within();
+        let inner = call.attempt.guard(|| self.inner.call(request));
+        drop(within);
         ResponseFuture::new(inner, call, context, self.exchange.clone())
     }
 }

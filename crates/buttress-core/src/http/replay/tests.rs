@@ -77,6 +77,102 @@ fn trailers_are_played_back() {
     assert_eq!(read(Boxed::again(&mut kept.unwrap()).unwrap()), (vec!["x".to_owned()], true));
 }
 
+// Trailers behind what `Content-Length` promised, as HTTP/2 allows.
+#[test]
+fn trailers_behind_the_promised_length_are_played_back() {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("checksum", "7".parse().unwrap());
+    let promising = Room { promised: Some(5), ..ROOM };
+    let (first, kept) =
+        streamed([data("hello"), Some(Ok(Frame::trailers(trailers)))]).keep(promising);
+
+    assert_eq!(read(first), (vec!["hello".to_owned()], true));
+    assert_eq!(read(Boxed::again(&mut kept.unwrap()).unwrap()), (vec!["hello".to_owned()], true));
+}
+
+#[test]
+fn what_comes_behind_the_promised_length_is_played_back_or_is_too_long() {
+    for (rest, expected) in [("!", Ok(())), ("world!", Err(Stop::BodyTooLarge))] {
+        let promising = Room { promised: Some(5), ..ROOM };
+        let (first, kept) = streamed([data("hello"), data(rest)]).keep(promising);
+        let mut kept = kept.unwrap();
+
+        read(first);
+
+        assert_eq!(Boxed::check(&kept), expected);
+        if expected.is_ok() {
+            assert_eq!(read(Boxed::again(&mut kept).unwrap()).0.concat(), "hello!");
+        }
+    }
+}
+
+// X25
+#[test]
+fn exactly_the_limit_is_kept_and_one_byte_more_is_not() {
+    for (last, expected) in [("world", Ok(())), ("world!", Err(Stop::BodyTooLarge))] {
+        let (first, kept) = streamed([data("hello"), data(last)]).keep(ROOM);
+
+        read(first);
+
+        assert_eq!(Boxed::check(&kept.unwrap()), expected, "{last}");
+    }
+}
+
+#[test]
+fn a_body_in_crumbs_takes_little_more_room_than_its_bytes() {
+    const CRUMBS: usize = 5_000;
+    let room = Room { limit: CRUMBS, promised: None };
+    let crumbs = (0..2 * CRUMBS).map(|crumb| data(if crumb % 2 == 0 { "" } else { "x" }));
+    let (first, kept) = streamed(crumbs).keep(room);
+    let mut kept = kept.unwrap();
+
+    assert_eq!(read(first).0.len(), 2 * CRUMBS, "they are sent as they come");
+
+    let again = read(Boxed::again(&mut kept).unwrap()).0;
+    assert_eq!(again.concat(), "x".repeat(CRUMBS));
+    assert!(again.len() <= MOST_CHUNKS, "{} pieces are kept", again.len());
+}
+
+/// A boxed body whose box cannot be had the second time.
+struct Picky(Boxed);
+
+thread_local! {
+    static BOXES: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+impl Rebox for Picky {
+    fn rebox(body: Recorded<Self>) -> Self {
+        assert!(BOXES.replace(BOXES.get() + 1) == 0, "no more boxes");
+        Self(body.boxed_unsync())
+    }
+}
+
+impl Body for Picky {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+#[test]
+fn a_box_that_panics_leaves_nothing_locked() {
+    let (first, kept) = Picky(streamed([data("hello")])).keep(ROOM);
+    let mut kept = kept.unwrap();
+    drop(first);
+
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(Picky::again(&mut kept));
+    }));
+
+    assert!(panicked.is_err());
+    assert_eq!(Picky::check(&kept), Ok(()), "the body was given back untouched");
+}
+
 // X25, R08
 #[test]
 fn over_the_limit_it_is_sent_once_whole() {
