@@ -7,8 +7,9 @@
 
 use std::{
     error::Error,
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -17,9 +18,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    ClientError, Criticality, Facts, Judge, Kept, Remaining, Resend, Side, Watch, as_error,
+    ClientError, Criticality, Facts, Judge, Kept, Peeked, Remaining, Resend, Side, Watch, as_error,
     http::{
-        Classified, Classify, HttpCase, Rebox, Recorded, Recording, Replay, RequestHead,
+        Classified, Classify, HttpCase, Peekable, Rebox, Recorded, Recording, Replay, RequestHead,
         ResponseHead, Room, Watched,
         judge::{asked, criticality, deadline, forward, is_timeout, retry_after, set_criticality},
         resend,
@@ -106,14 +107,7 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
     }
 
     fn wrap<W: Watch>(&self, facts: Facts, response: Response, watch: W) -> Response {
-        let url = response.url().clone();
-        let response: ::http::Response<Body> = response.into();
-        let response = Watched::around(facts, response, watch).map(Body::wrap);
-        // reqwest takes the address of the response from an extension that only it can make.
-        let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
-        let (mut head, body) = response.into_parts();
-        head.extensions.extend(std::mem::take(of_url.extensions_mut()));
-        ::http::Response::from_parts(head, body).into()
+        rebuild(response, |response| Watched::around(facts, response, watch).map(Body::wrap))
     }
 
     fn pass<W: Watch>(&self, response: Response) -> Response {
@@ -126,14 +120,13 @@ impl Replay for Body {
 
     /// What is there as a whole goes out as it is, so that reqwest can send it on to where a
     /// redirect points; what streams is written down.
-    fn keep(self, room: Room) -> (Self, Result<KeptBody, Stop>) {
+    fn keep(mut self, room: Room) -> (Self, Result<KeptBody, Stop>) {
         if let Some(bytes) = self.as_bytes() {
-            let kept = if room.fits(bytes.len() as u64) {
-                Ok(KeptBody::Whole(Bytes::copy_from_slice(bytes)))
-            } else {
-                Err(Stop::BodyTooLarge)
-            };
-            return (self, kept);
+            if !room.fits(bytes.len() as u64) {
+                return (self, Err(Stop::BodyTooLarge));
+            }
+            let bytes = whole(&mut self);
+            return (bytes.clone().into(), Ok(KeptBody::Whole(bytes)));
         }
         let (Streamed(body), kept) = Streamed(self).keep(room);
         (body, kept.map(KeptBody::Streamed))
@@ -151,6 +144,15 @@ impl Replay for Body {
             KeptBody::Whole(bytes) => Ok(bytes.clone().into()),
             KeptBody::Streamed(recording) => Streamed::again(recording).map(|body| body.0),
         }
+    }
+}
+
+/// The bytes of a body that is there as a whole: it hands them out as its only frame.
+fn whole(body: &mut Body) -> Bytes {
+    let cx = &mut Context::from_waker(Waker::noop());
+    match http_body::Body::poll_frame(Pin::new(body), cx) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
     }
 }
 
@@ -208,7 +210,6 @@ impl Kept for KeptRequest {
 
 impl<C: Clone> Resend<Request, Response> for Classified<C> {
     type Kept = KeptRequest;
-    /// Nobody looks into it: to put back what was seen, its body would have to be boxed again.
     type Response = Response;
 
     fn is_keyed(&self, request: &Request) -> bool {
@@ -248,6 +249,32 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
     fn lay_open(&self, response: Response) -> Response {
         response
     }
+
+    /// Only gRPC is looked into, and only what says nothing in its head: then its body is boxed
+    /// again, to put back what was seen.
+    fn peek(&self, response: &mut Response, cx: &mut Context<'_>) -> Option<Peeked> {
+        let nothing = ::http::Response::new(Body::default()).into();
+        let mut peeked = None;
+        *response = rebuild(mem::replace(response, nothing), |response| {
+            let mut response = response.map(Peekable::new);
+            peeked = response.body_mut().peek(cx);
+            response.map(Body::wrap)
+        });
+        peeked
+    }
+}
+
+/// Makes another response of one, which comes from the same address.
+fn rebuild(
+    response: Response,
+    change: impl FnOnce(::http::Response<Body>) -> ::http::Response<Body>,
+) -> Response {
+    let url = response.url().clone();
+    let (mut head, body) = change(response.into()).into_parts();
+    // reqwest takes the address from an extension that only it can make.
+    let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
+    head.extensions.extend(mem::take(of_url.extensions_mut()));
+    ::http::Response::from_parts(head, body).into()
 }
 
 /// Whether the client could not connect.
