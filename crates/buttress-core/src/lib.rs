@@ -29,6 +29,7 @@ mod criticality;
 mod deadline;
 mod errors;
 mod exchange;
+mod expired;
 mod facts;
 mod lease;
 mod observe;
@@ -79,6 +80,7 @@ pub use self::{
     deadline::{Deadline, Remaining, format_grpc_timeout, parse_grpc_timeout},
     errors::as_error,
     exchange::{Case, Custom, Finish, Judge, Raise, Reject, Typed, Watch, With},
+    expired::{Expired, ExpiredCap},
     facts::{Facts, Method, Protocol, Route},
     lease::{Lease, Shared},
     observe::{Change, Event, Observe, Observers},
