@@ -120,16 +120,19 @@ impl Replay for Body {
 
     /// What is there as a whole goes out as it is, so that reqwest can send it on to where a
     /// redirect points; what streams is written down.
-    fn keep(mut self, room: Room) -> (Self, Result<KeptBody, Stop>) {
+    fn keep(&mut self, room: Room) -> Result<KeptBody, Stop> {
         if let Some(bytes) = self.as_bytes() {
             if !room.fits(bytes.len() as u64) {
-                return (self, Err(Stop::BodyTooLarge));
+                return Err(Stop::BodyTooLarge);
             }
-            let bytes = whole(&mut self);
-            return (bytes.clone().into(), Ok(KeptBody::Whole(bytes)));
+            let bytes = whole(self);
+            *self = bytes.clone().into();
+            return Ok(KeptBody::Whole(bytes));
         }
-        let (Streamed(body), kept) = Streamed(self).keep(room);
-        (body, kept.map(KeptBody::Streamed))
+        let mut streamed = Streamed(mem::take(self));
+        let kept = streamed.keep(room);
+        *self = streamed.0;
+        kept.map(KeptBody::Streamed)
     }
 
     fn check(kept: &KeptBody) -> Result<(), Stop> {
@@ -166,7 +169,7 @@ pub enum KeptBody {
 }
 
 /// A body that streams.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Streamed(Body);
 
 impl http_body::Body for Streamed {
@@ -216,24 +219,14 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
         resend::is_keyed(request.headers())
     }
 
-    fn keep(&self, mut request: Request, limit: usize) -> (Request, Result<KeptRequest, Stop>) {
+    fn keep_of(&self, request: &mut Request, limit: usize) -> Result<KeptRequest, Stop> {
         let room = Room { limit, promised: resend::promised(request.headers()) };
-        let body = match request.body_mut().take().map(|body| body.keep(room)) {
-            Some((body, Err(stop))) => {
-                *request.body_mut() = Some(body);
-                return (request, Err(stop));
-            }
-            Some((body, Ok(kept))) => Some((body, kept)),
-            None => None,
-        };
+        let mut body = request.body_mut().take();
+        let kept = body.as_mut().map(|body| body.keep(room)).transpose();
         // Without a body there is always a clone.
-        let Some(head) = request.try_clone() else {
-            *request.body_mut() = body.map(|(body, _)| body);
-            return (request, Err(Stop::BodyTooLarge));
-        };
-        let (body, kept) = body.unzip();
+        let head = request.try_clone();
         *request.body_mut() = body;
-        (request, Ok(KeptRequest { head, body: kept }))
+        Ok(KeptRequest { body: kept?, head: head.ok_or(Stop::BodyTooLarge)? })
     }
 
     fn again(&self, kept: &mut KeptRequest, _: bool) -> Result<Request, Stop> {

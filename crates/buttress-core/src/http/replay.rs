@@ -35,7 +35,7 @@ pub trait Replay: Sized {
     /// # Errors
     ///
     /// With why it cannot be kept. It is unchanged then.
-    fn keep(self, room: Room) -> (Self, Result<Self::Kept, Stop>);
+    fn keep(&mut self, room: Room) -> Result<Self::Kept, Stop>;
 
     /// Whether it can be sent again by now.
     ///
@@ -70,7 +70,7 @@ impl Room {
     }
 }
 
-/// A boxed body, which can take any other body in.
+/// A boxed body, which can take any other body in. Its default is an empty one.
 ///
 /// ```
 /// use buttress_core::{BoxError, http::{Rebox, Recorded}};
@@ -78,6 +78,7 @@ impl Room {
 /// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 /// # use std::{pin::Pin, task::{Context, Poll}};
 ///
+/// #[derive(Default)]
 /// struct Upload(UnsyncBoxBody<Bytes, BoxError>);
 ///
 /// impl Rebox for Upload {
@@ -94,7 +95,7 @@ impl Room {
 /// #     }
 /// # }
 /// ```
-pub trait Rebox: Body<Data = Bytes> + Unpin {
+pub trait Rebox: Body<Data = Bytes> + Default + Unpin {
     /// Takes in a body that is written down, or played back.
     fn rebox(body: Recorded<Self>) -> Self
     where
@@ -104,22 +105,22 @@ pub trait Rebox: Body<Data = Bytes> + Unpin {
 impl<B: Rebox> Replay for B {
     type Kept = Recording<B>;
 
-    fn keep(self, room: Room) -> (Self, Result<Recording<B>, Stop>) {
+    fn keep(&mut self, room: Room) -> Result<Recording<B>, Stop> {
         if self.is_end_stream() {
-            return (self, Ok(Recording(Reel::Whole { chunks: Arc::new([]), trailers: None })));
+            return Ok(Recording(Reel::Empty));
         }
         if !room.fits(self.size_hint().lower()) {
-            return (self, Err(Stop::BodyTooLarge));
+            return Err(Stop::BodyTooLarge);
         }
         let tape = Arc::new(Mutex::new(Tape::Waiting(None)));
-        let recorder = Recorder::new(self, room, Arc::clone(&tape));
-        let body = B::rebox(Recorded(State::Recording(recorder)));
-        (body, Ok(Recording(Reel::Running { tape, room })))
+        let recorder = Recorder::new(mem::take(self), room, Arc::clone(&tape));
+        *self = B::rebox(Recorded(State::Recording(recorder)));
+        Ok(Recording(Reel::Running { tape, room }))
     }
 
     fn check(kept: &Recording<B>) -> Result<(), Stop> {
         match &kept.0 {
-            Reel::Whole { .. } => Ok(()),
+            Reel::Empty | Reel::Whole { .. } => Ok(()),
             Reel::Running { tape, .. } => match *lock(tape) {
                 Tape::Waiting(Some(_)) | Tape::Whole { .. } => Ok(()),
                 Tape::Waiting(None) | Tape::Partial(_) => Err(Stop::BodyUnfinished),
@@ -150,9 +151,7 @@ impl<B: Rebox> Replay for B {
                 }
             }
         }
-        let Reel::Whole { chunks, trailers } = &kept.0 else {
-            return Err(Stop::BodyUnfinished);
-        };
+        let Reel::Whole { chunks, trailers } = &kept.0 else { return Ok(B::default()) };
         let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let player =
             Player { chunks: Arc::clone(chunks), next: 0, left, trailers: trailers.clone() };
@@ -166,6 +165,8 @@ pub struct Recording<B>(Reel<B>);
 
 #[derive(Debug)]
 enum Reel<B> {
+    /// There was nothing in it.
+    Empty,
     /// It is being sent the first time, or was.
     Running {
         tape: Arc<Mutex<Tape<B>>>,
@@ -389,13 +390,10 @@ macro_rules! cloned {
         $(impl<$($of)*> Replay for $body {
             type Kept = Self;
 
-            fn keep(self, room: Room) -> (Self, Result<Self, Stop>) {
-                let $kept = &self;
-                if !room.fits($bytes) {
-                    return (self, Err(Stop::BodyTooLarge));
-                }
-                let kept = self.clone();
-                (self, Ok(kept))
+            #[inline]
+            fn keep(&mut self, room: Room) -> Result<Self, Stop> {
+                let $kept = &*self;
+                if room.fits($bytes) { Ok(self.clone()) } else { Err(Stop::BodyTooLarge) }
             }
 
             fn check(_: &Self) -> Result<(), Stop> {

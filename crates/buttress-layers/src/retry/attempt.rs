@@ -1,11 +1,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use buttress_core::{
-    Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, clock, guarded,
+    Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, Verdict, clock,
+    guarded,
     retry::{Again, Class, Course, Failure, Settings, Spent, Started, Stop, When},
 };
 
@@ -37,7 +38,9 @@ impl<C: Case> Attempt<C> {
     #[inline]
     pub(super) fn end(&mut self, end: End<'_>, to_head: bool, now: Instant) -> Judgement {
         self.ended = true;
-        let total = now.saturating_duration_since(self.started);
+        // A subtraction of instants costs as much as all else here.
+        let total =
+            if C::TIMED { now.saturating_duration_since(self.started) } else { Duration::ZERO };
         self.case.end(end, Timing { to_head: to_head.then_some(total), total })
     }
 
@@ -127,9 +130,9 @@ impl<S, C: Case, K> Call<S, C, K> {
 
     /// By when what is inside must be done. A limit that is only tried out is nobody's.
     #[inline]
-    pub(super) fn within(&self) -> clock::Within {
-        let head = self.due.filter(|_| !matches!(self.spare, Spare::Shadow));
-        clock::within(clock::Due { head, end: None })
+    pub(super) fn within(&self) -> Option<clock::Within> {
+        let head = self.due.filter(|_| !matches!(self.spare, Spare::Shadow))?;
+        Some(clock::within(clock::Due { head: Some(head), end: None }))
     }
 
     /// In shadow mode, decides what would become of an attempt that took too long, and lets it go
@@ -150,6 +153,18 @@ impl<S, C: Case, K> Call<S, C, K> {
     /// What its caller is told when time ran out.
     pub(super) fn timed_out(&self, why: &'static str) -> Rejection {
         Rejection::new(Kind::TimedOut, Arc::clone(&self.state.name)).because(why)
+    }
+
+    /// Whether the head alone says that all is well; then it is handed out.
+    #[inline]
+    pub(super) fn is_good(&mut self, now: Instant) -> bool {
+        let judged = self.attempt.case.judged();
+        let good = judged.is_some_and(|judged| judged.verdict == Verdict::Good);
+        if good {
+            self.attempt.hand_out(now);
+            self.succeeded();
+        }
+        good
     }
 
     /// An attempt succeeded.

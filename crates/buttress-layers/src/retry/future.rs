@@ -9,7 +9,7 @@ use std::{
 
 use buttress_core::{
     Case, End, Judge, Kept, Protocol, Reject, Resend, Side, Verdict, clock, is_unreached,
-    retry::{Failure, Stop},
+    retry::{Failure, Settings, Stop},
 };
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
@@ -48,23 +48,35 @@ enum Step<F> {
     Over,
 }
 
-/// How an attempt ended.
-enum Outcome<Response, Error> {
-    Answered(Result<Response, Error>),
-    /// It took too long.
-    TimedOut,
-    /// The service failed before it was ready for the attempt.
+/// Why an attempt was not made for which there was leave.
+enum Unmade<Error> {
+    /// The service failed before it was ready.
     Unready(Error),
-    /// The service was ready for the attempt when its caller had gone.
+    /// The service was ready when the caller had gone.
     Late,
 }
 
 impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, Kept> {
+    /// Of a call that has not begun.
     #[inline]
-    pub(super) fn new(inner: F, call: Call<S, C, K>, context: Kept, exchange: X) -> Self {
-        let step = Step::Running { inner };
+    pub(super) fn new(call: Call<S, C, K>, context: Kept, exchange: X) -> Self {
         let context = Some(context);
-        Self { step, timer: None, call, context, exchange, request: PhantomData }
+        Self { step: Step::Over, timer: None, call, context, exchange, request: PhantomData }
+    }
+
+    /// Makes the first attempt. Where the future is already, for it is large to move.
+    #[inline]
+    pub(super) fn begin(&mut self, settings: &Settings, now: Instant, make: impl FnOnce() -> F) {
+        self.call.begin(settings, now);
+        let within = self.call.within();
+        let inner = self.call.attempt.guard(make);
+        drop(within);
+        self.step = Step::Running { inner };
+    }
+
+    #[inline]
+    pub(super) fn call(&mut self) -> &mut Call<S, C, K> {
+        &mut self.call
     }
 }
 
@@ -102,29 +114,54 @@ where
                 this.step.set(Step::Readying);
                 continue;
             }
-            let outcome = match poll_attempt(this.step.as_mut(), call, exchange, cx) {
-                Poll::Ready(outcome) => outcome,
-                Poll::Pending => {
-                    let Some(due) = call.due else { return Poll::Pending };
-                    if !rang {
-                        ready!(sleep(this.timer.as_mut(), due).poll(cx));
-                    }
-                    if call.decide_in_shadow(clock::ready(read)) {
-                        // It goes on, and nothing else is decided of it.
-                        this.timer.set(None);
-                        continue;
-                    }
-                    Outcome::TimedOut
+            let polled = match start(this.step.as_mut(), call, exchange, cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => {
+                    let StepProj::Running { inner } = this.step.as_mut().project() else {
+                        panic!("polled after completion")
+                    };
+                    let _within = call.within();
+                    call.attempt.guard(|| inner.poll(cx))
+                }
+                Poll::Ready(Err(unmade)) => {
+                    this.step.set(Step::Over);
+                    return Poll::Ready(match unmade {
+                        Unmade::Unready(error) => {
+                            call.state.stopped(Stop::Unready);
+                            Err(exchange.inner(error))
+                        }
+                        Unmade::Late => {
+                            call.state.stopped(Stop::Deadline);
+                            let rejection = call.timed_out("timed out waiting for a ready service");
+                            let context = this.context.take().expect("polled after completion");
+                            exchange.reject(context, rejection)
+                        }
+                    });
                 }
             };
+            if polled.is_pending() {
+                let Some(due) = call.due else { return Poll::Pending };
+                if !rang {
+                    ready!(sleep(this.timer.as_mut(), due).poll(cx));
+                }
+                if call.decide_in_shadow(clock::ready(read)) {
+                    // It goes on, and nothing else is decided of it.
+                    this.timer.set(None);
+                    continue;
+                }
+            }
             // What is inside goes now: the body that it sends has then said how far it came.
             this.step.set(Step::Over);
             this.timer.set(None);
-            let again = match outcome {
-                Outcome::Answered(Ok(response)) => {
+            let again = match polled {
+                Poll::Ready(Ok(response)) => {
                     // Most are good, and then nobody asks what time it is.
                     let ended = call.attempt.ends(|| clock::ready(read));
-                    let (response, failure) = judge::<_, X, Request, _, S::Error, _, _>(
+                    exchange.head(&mut call.attempt.case, &response);
+                    if call.is_good(ended) {
+                        return Poll::Ready(Ok(exchange.lay_open(response)));
+                    }
+                    let (response, failure) = doubt::<_, X, Request, _, S::Error, _, _>(
                         call, exchange, response, ended, cx,
                     );
                     let Some(again) =
@@ -136,7 +173,7 @@ where
                     drop(response);
                     again
                 }
-                Outcome::Answered(Err(error)) => {
+                Poll::Ready(Err(error)) => {
                     let now = clock::ready(read);
                     let failure =
                         failure::<_, X, Request, S::Response, _, _, _>(call, exchange, &error, now);
@@ -148,7 +185,8 @@ where
                     drop(error);
                     again
                 }
-                Outcome::TimedOut => {
+                // It took too long.
+                Poll::Pending => {
                     let now = clock::ready(read);
                     call.attempt.time_out(now);
                     let Some(again) = call.again(CUT, now) else {
@@ -157,16 +195,6 @@ where
                         return Poll::Ready(exchange.reject(context, rejection));
                     };
                     again
-                }
-                Outcome::Late => {
-                    call.state.stopped(Stop::Deadline);
-                    let rejection = call.timed_out("timed out waiting for a ready service");
-                    let context = this.context.take().expect("polled after completion");
-                    return Poll::Ready(exchange.reject(context, rejection));
-                }
-                Outcome::Unready(error) => {
-                    call.state.stopped(Stop::Unready);
-                    return Poll::Ready(Err(exchange.inner(error)));
                 }
             };
             call.due = None;
@@ -183,53 +211,50 @@ where
     }
 }
 
-/// Polls an attempt, once the service has become ready for it.
+/// Makes the next attempt, if it is time for one, once the service has become ready for it.
 #[inline]
-fn poll_attempt<S, X, Request>(
+fn start<S, X, Request>(
     mut step: Pin<&mut Step<S::Future>>,
     call: &mut Call<S, X::Case, <X as Resend<Request, S::Response>>::Kept>,
     exchange: &X,
     cx: &mut Context<'_>,
-) -> Poll<Outcome<S::Response, S::Error>>
+) -> Poll<Result<(), Unmade<S::Error>>>
 where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error> + Resend<Request, S::Response>,
 {
+    if !matches!(*step, Step::Readying) {
+        return Poll::Ready(Ok(()));
+    }
     let _within = call.within();
-    if matches!(*step, Step::Readying) {
-        let Spare::Kept { service, kept } = &mut call.spare else {
-            unreachable!("only what was kept is tried again")
-        };
-        if let Err(error) = ready!(service.poll_ready(cx)) {
-            return Poll::Ready(Outcome::Unready(error));
-        }
-        let entered = clock::enter(read);
-        let (now, facts) = (entered.now(), call.facts);
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            return Poll::Ready(Outcome::Late);
-        }
-        let last = call.course.is_final(&call.state.settings.load());
-        let mut request = exchange.again(kept, last).expect("it was checked before the wait");
-        let previous = call.course.previous();
-        if previous > 0 {
-            exchange.number(&mut request, facts, previous, call.headers.attempt);
-        }
-        if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
-            exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
-        }
-        call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
-        let inner = call.attempt.guard(|| service.call(request));
-        step.set(Step::Running { inner });
+    let Spare::Kept { service, kept } = &mut call.spare else {
+        unreachable!("only what was kept is tried again")
+    };
+    if let Err(error) = ready!(service.poll_ready(cx)) {
+        return Poll::Ready(Err(Unmade::Unready(error)));
     }
-    match step.project() {
-        StepProj::Running { inner } => call.attempt.guard(|| inner.poll(cx)).map(Outcome::Answered),
-        _ => panic!("polled after completion"),
+    let entered = clock::enter(read);
+    let (now, facts) = (entered.now(), call.facts);
+    if call.deadline.is_some_and(|deadline| deadline <= now) {
+        return Poll::Ready(Err(Unmade::Late));
     }
+    let last = call.course.is_final(&call.state.settings.load());
+    let mut request = exchange.again(kept, last).expect("it was checked before the wait");
+    let previous = call.course.previous();
+    if previous > 0 {
+        exchange.number(&mut request, facts, previous, call.headers.attempt);
+    }
+    if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
+        exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
+    }
+    call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
+    let inner = call.attempt.guard(|| service.call(request));
+    step.set(Step::Running { inner });
+    Poll::Ready(Ok(()))
 }
 
-/// Judges a response by its head, or by trailers that follow at once.
-#[inline]
-fn judge<S, X, Request, Response, Error, C: Case, K>(
+/// Judges a response that is not good by its head alone: perhaps by trailers that follow at once.
+fn doubt<S, X, Request, Response, Error, C: Case, K>(
     call: &mut Call<S, C, K>,
     exchange: &X,
     response: Response,
@@ -240,17 +265,10 @@ where
     X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
 {
     let attempt = &mut call.attempt;
-    exchange.head(&mut attempt.case, &response);
-    let judged = attempt.case.judged();
-    if judged.is_some_and(|judged| judged.verdict == Verdict::Good) {
-        attempt.hand_out(now);
-        call.succeeded();
-        return (exchange.lay_open(response), None);
-    }
     let mut asked = exchange.asked(Ok(&response));
     let mut response = exchange.lay_open(response);
     let mut facts = attempt.case.facts();
-    let judgement = if let Some(judged) = judged {
+    let judgement = if let Some(judged) = attempt.case.judged() {
         attempt.hand_out(now);
         judged
     } else {

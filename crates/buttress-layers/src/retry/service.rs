@@ -87,7 +87,7 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let entered = clock::enter(read);
         let now = entered.now();
         self.refresh();
@@ -109,26 +109,17 @@ where
             // By the codes that it ends in.
             Protocol::Grpc | Protocol::Plain => true,
         };
-        let (request, spare) = if !settings.may_retry() {
-            (request, Spare::Not(Stop::Attempts))
-        } else if !repeats {
-            (request, Spare::Not(Stop::Method))
-        } else if state.is_shadow() {
-            (request, Spare::Shadow)
-        } else {
-            let (request, kept) = exchange.keep(request, settings.of_body());
-            let spare = match kept {
-                Ok(kept) => Spare::Kept { service: self.inner.clone(), kept },
-                Err(stop) => Spare::Not(stop),
-            };
-            (request, spare)
+        let spare = match (settings.may_retry(), repeats) {
+            (false, _) => Spare::Not(Stop::Attempts),
+            (true, false) => Spare::Not(Stop::Method),
+            (true, true) => Spare::Shadow,
         };
-        let course = Course::new();
-        let mut call = Call {
+        let keeps = matches!(spare, Spare::Shadow) && !state.is_shadow();
+        let call = Call {
             state,
             attempt,
             facts,
-            course,
+            course: Course::new(),
             spare,
             deadline,
             is_told: told.is_some(),
@@ -139,10 +130,14 @@ where
             nested: entered.is_nested(),
             headers: self.headers,
         };
-        call.begin(settings, now);
-        let within = call.within();
-        let inner = call.attempt.guard(|| self.inner.call(request));
-        drop(within);
-        ResponseFuture::new(inner, call, context, self.exchange.clone())
+        let mut future = ResponseFuture::new(call, context, self.exchange.clone());
+        if keeps {
+            future.call().spare = match exchange.keep_of(&mut request, settings.of_body()) {
+                Ok(kept) => Spare::Kept { service: self.inner.clone(), kept },
+                Err(stop) => Spare::Not(stop),
+            };
+        }
+        future.begin(settings, now, || self.inner.call(request));
+        future
     }
 }
