@@ -129,6 +129,7 @@ pub(crate) fn deadline(
 
 /// The value of a header that was named in a configuration. To look at a few names costs a
 /// fraction of what it takes to make a `HeaderName` of a text, and to hash that.
+#[inline]
 fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
     const FEW: usize = 16;
     if headers.is_empty() {

@@ -109,6 +109,8 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) is_told: bool,
     /// By when the attempt must have its head.
     pub(super) due: Option<Instant>,
+    /// Whether what it takes to refuse was kept of the request, when it came.
+    pub(super) can_refuse: bool,
     /// Whether the budget wants to hear of successes.
     pub(super) tells: bool,
     pub(super) _started: Started,
@@ -125,7 +127,9 @@ impl<S, C: Case, K> Call<S, C, K> {
         // What is left to the last one is the caller's to say.
         let is_last = self.course.is_last(settings) || matches!(self.spare, Spare::Not(_));
         let is_free = self.deadline.is_some() && is_last;
-        self.due = now.checked_add(limit.get()).filter(|_| !is_free);
+        // A limit that was set since is for those that come from now on.
+        let is_limited = self.can_refuse && !is_free;
+        self.due = now.checked_add(limit.get()).filter(|_| is_limited);
     }
 
     /// By when what is inside must be done. A limit that is only tried out is nobody's.

@@ -29,6 +29,7 @@ pub struct ResponseFuture<S, F, X, C: Case, Request, K, Context> {
     #[pin]
     timer: Option<Sleep>,
     call: Call<S, C, K>,
+    /// `None` where nothing is ever refused.
     context: Option<Context>,
     exchange: X,
     request: PhantomData<fn(Request)>,
@@ -59,8 +60,7 @@ enum Unmade<Error> {
 impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, Kept> {
     /// Of a call that has not begun.
     #[inline]
-    pub(super) fn new(call: Call<S, C, K>, context: Kept, exchange: X) -> Self {
-        let context = Some(context);
+    pub(super) fn new(call: Call<S, C, K>, context: Option<Kept>, exchange: X) -> Self {
         Self { step: Step::Over, timer: None, call, context, exchange, request: PhantomData }
     }
 
@@ -133,7 +133,7 @@ where
                         Unmade::Late => {
                             call.state.stopped(Stop::Deadline);
                             let rejection = call.timed_out("timed out waiting for a ready service");
-                            let context = this.context.take().expect("polled after completion");
+                            let context = this.context.take().expect("kept where time is limited");
                             exchange.reject(context, rejection)
                         }
                     });
@@ -191,7 +191,7 @@ where
                     call.attempt.time_out(now);
                     let Some(again) = call.again(CUT, now) else {
                         let rejection = call.timed_out("timed out waiting for an attempt");
-                        let context = this.context.take().expect("polled after completion");
+                        let context = this.context.take().expect("kept where time is limited");
                         return Poll::Ready(exchange.reject(context, rejection));
                     };
                     again

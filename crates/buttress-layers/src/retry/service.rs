@@ -100,7 +100,9 @@ where
         let told = exchange.deadline(&request, facts, Some(self.headers.deadline));
         let theirs = told.and_then(|remaining| remaining.ends(now));
         let deadline = theirs.into_iter().chain(clock::due().head).min();
-        let context = exchange.context(&request);
+        // Only time that runs out is ever refused here.
+        let can_refuse = settings.of_attempt().is_some() || deadline.is_some();
+        let context = can_refuse.then(|| exchange.context(&request));
         let attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
 
         // Nothing is kept of what will not be sent again, whatever becomes of it.
@@ -124,6 +126,7 @@ where
             deadline,
             is_told: told.is_some(),
             due: None,
+            can_refuse,
             tells: settings.of_budget().is_told(),
             _started: started,
             spent: None,

@@ -194,7 +194,8 @@ fn over_the_limit_it_is_sent_once_whole() {
 // X25
 #[test]
 fn what_says_beforehand_that_it_is_too_long_is_not_touched() {
-    let long = || Full::new(Bytes::from_static(b"hello world")).map_err(BoxError::from).boxed_unsync();
+    let long =
+        || Full::new(Bytes::from_static(b"hello world")).map_err(BoxError::from).boxed_unsync();
     let promising = Room { promised: Some(11), ..ROOM };
 
     let (_, kept) = keep(long(), ROOM);
