@@ -48,6 +48,7 @@ impl State {
         (!self.is_shadow()).then(rejection)
     }
 
+    #[inline]
     pub(super) fn is_shadow(&self) -> bool {
         self.shadow.load(Ordering::Relaxed)
     }
@@ -109,6 +110,7 @@ impl TimeoutHandle {
 
     /// Whether the layer decides and counts but refuses nothing.
     #[must_use]
+    #[inline]
     pub fn is_shadow(&self) -> bool {
         self.state.is_shadow()
     }
