@@ -82,6 +82,7 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
+    #[inline]
     pub(crate) fn of<B>(response: &'a http::Response<B>) -> Self {
         Self {
             status: response.status(),

@@ -25,10 +25,12 @@ where
     type Case = <Classified as Judge<Req, Res, E>>::Case;
     type Response<W: Watch> = <Classified as Judge<Req, Res, E>>::Response<W>;
 
+    #[inline]
     fn facts(&self, request: &Req) -> Facts {
         CONVENTIONAL.facts(request)
     }
 
+    #[inline]
     fn route<'a>(&self, request: &'a Req, facts: Facts) -> Option<&'a str> {
         CONVENTIONAL.route(request, facts)
     }
@@ -43,6 +45,7 @@ where
         CONVENTIONAL.deadline(request, facts, header)
     }
 
+    #[inline]
     fn forward(
         &self,
         request: &mut Req,
@@ -54,6 +57,7 @@ where
         CONVENTIONAL.forward(request, facts, header, deadline, now);
     }
 
+    #[inline]
     fn criticality(
         &self,
         request: &Req,
@@ -73,22 +77,27 @@ where
         CONVENTIONAL.set_criticality(request, facts, header, criticality);
     }
 
+    #[inline]
     fn open(&self, request: &Req, facts: Facts, side: Side) -> Self::Case {
         Judge::open(&CONVENTIONAL, request, facts, side)
     }
 
+    #[inline]
     fn head(&self, case: &mut Self::Case, response: &Res) {
         CONVENTIONAL.head(case, response);
     }
 
+    #[inline]
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         CONVENTIONAL.error(error)
     }
 
+    #[inline]
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         CONVENTIONAL.retry_after(outcome)
     }
 
+    #[inline]
     fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
         CONVENTIONAL.asked(outcome)
     }
@@ -98,10 +107,12 @@ where
         CONVENTIONAL.is_timeout(facts, outcome)
     }
 
+    #[inline]
     fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> Self::Response<W> {
         CONVENTIONAL.wrap(facts, response, watch)
     }
 
+    #[inline]
     fn pass<W: Watch>(&self, response: Res) -> Self::Response<W> {
         CONVENTIONAL.pass(response)
     }
@@ -111,6 +122,7 @@ const CONVENTIONAL: Classified = Classified(super::Conventional);
 
 /// Reads what a request says about its deadline: the extension of a layer further out is exact,
 /// and so goes before what a header said.
+#[inline]
 pub(crate) fn deadline(
     headers: &HeaderMap,
     extensions: Option<&Extensions>,
@@ -142,6 +154,7 @@ fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
 }
 
 /// Writes until when the caller will wait, rounded down.
+#[inline]
 pub(crate) fn forward(
     headers: &mut HeaderMap,
     facts: Facts,
@@ -164,6 +177,7 @@ pub(crate) fn forward(
 }
 
 /// Reads what a request says about its criticality, like its deadline.
+#[inline]
 pub(crate) fn criticality(
     headers: &HeaderMap,
     extensions: Option<&Extensions>,
@@ -197,6 +211,7 @@ fn value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What an answer, or an error, asks its callers to wait.
+#[inline]
 pub(crate) fn retry_after(
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
 ) -> Option<Duration> {
@@ -215,6 +230,7 @@ pub(crate) fn retry_after(
 
 /// As [`retry_after`], and whether it asks them not to come again at all. A date of which nobody
 /// can tell how far it is off is further than anybody waits.
+#[inline]
 pub(crate) fn asked(
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
 ) -> Option<Wait> {
@@ -267,6 +283,7 @@ pub(crate) fn pushback(headers: &HeaderMap) -> Option<Wait> {
 
 /// Whether tonic gave up on the deadline that we handed it: as an error of this process, or as
 /// the answer of a server. It calls both `Cancelled`, which would blame the caller.
+#[inline]
 pub(crate) fn is_timeout(
     facts: Facts,
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,

@@ -78,6 +78,7 @@ impl State {
         Arrival::Refused(Rejection::new(Kind::Expired, Arc::clone(&self.name)))
     }
 
+    #[inline]
     pub(super) fn is_shadow(&self) -> bool {
         self.shadow.load(Ordering::Relaxed)
     }
@@ -160,6 +161,7 @@ impl TimeoutHandle {
 
     /// Whether the layer decides and counts but refuses nothing.
     #[must_use]
+    #[inline]
     pub fn is_shadow(&self) -> bool {
         self.state.is_shadow()
     }
