@@ -62,9 +62,13 @@ impl<C: Case> Attempt<C> {
     /// Works for this attempt, which ends if that panics.
     #[inline]
     pub(super) fn guard<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        guarded(work, || {
-            self.end(End::Panicked, false, read());
-        })
+        guarded(work, || self.end_unwinding(End::Panicked))
+    }
+
+    /// A classifier that panics must not turn a panic that unwinds already into an abort.
+    #[cold]
+    fn end_unwinding(&mut self, end: End<'_>) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.end(end, false, read())));
     }
 }
 
@@ -74,23 +78,17 @@ impl<C: Case> Drop for Attempt<C> {
             return;
         }
         let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: false };
-        // A classifier that panics must not turn a panic that unwinds already into an abort.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.end(end, false, read())));
+        self.end_unwinding(end);
     }
 }
 
-/// What a second attempt takes.
-#[derive(Debug)]
-pub(super) enum Spare<S, K> {
-    Kept {
-        service: S,
-        kept: K,
-    },
-    /// It is only decided whether there would be one.
-    Shadow,
-    /// That was decided.
+/// Whether it is only decided if there would be a second attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shadow {
+    Off,
+    On,
+    /// On, and that was decided.
     Decided,
-    Not(Stop),
 }
 
 /// How an attempt fails that took too long.
@@ -103,7 +101,11 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) attempt: Attempt<C>,
     pub(super) facts: Facts,
     pub(super) course: Course,
-    pub(super) spare: Spare<S, K>,
+    /// What a second attempt takes, or why there is none. Each has its own place, so that what is
+    /// large is put there at once.
+    pub(super) service: Option<S>,
+    pub(super) kept: Result<K, Stop>,
+    pub(super) shadow: Shadow,
     pub(super) deadline: Option<Instant>,
     /// Whether the request itself carries the deadline.
     pub(super) is_told: bool,
@@ -125,7 +127,8 @@ impl<S, C: Case, K> Call<S, C, K> {
     pub(super) fn begin(&mut self, settings: &Settings, now: Instant) {
         let Some(limit) = settings.of_attempt() else { return };
         // What is left to the last one is the caller's to say.
-        let is_last = self.course.is_last(settings) || matches!(self.spare, Spare::Not(_));
+        let is_last =
+            self.course.is_last(settings) || self.kept.is_err() && self.shadow == Shadow::Off;
         let is_free = self.deadline.is_some() && is_last;
         // A limit that was set since is for those that come from now on.
         let is_limited = self.can_refuse && !is_free;
@@ -135,7 +138,7 @@ impl<S, C: Case, K> Call<S, C, K> {
     /// By when what is inside must be done. A limit that is only tried out is nobody's.
     #[inline]
     pub(super) fn within(&self) -> Option<clock::Within> {
-        let head = self.due.filter(|_| !matches!(self.spare, Spare::Shadow))?;
+        let head = self.due.filter(|_| self.shadow == Shadow::Off)?;
         Some(clock::within(clock::Due { head: Some(head), end: None }))
     }
 
@@ -145,10 +148,10 @@ impl<S, C: Case, K> Call<S, C, K> {
     where
         K: Kept,
     {
-        let in_shadow = matches!(self.spare, Spare::Shadow);
+        let in_shadow = self.shadow == Shadow::On;
         if in_shadow {
             self.again(CUT, now);
-            self.spare = Spare::Decided;
+            self.shadow = Shadow::Decided;
             self.due = None;
         }
         in_shadow
@@ -184,7 +187,7 @@ impl<S, C: Case, K> Call<S, C, K> {
     where
         K: Kept,
     {
-        if matches!(self.spare, Spare::Decided) {
+        if self.shadow == Shadow::Decided {
             return None;
         }
         // The attempt is over, and its leave is there for the next one.
@@ -194,11 +197,11 @@ impl<S, C: Case, K> Call<S, C, K> {
         if failure.is_counted() {
             budget.failed();
         }
-        let (kept, in_shadow) = match &self.spare {
-            Spare::Kept { kept, .. } => (kept.check(), false),
-            Spare::Shadow => (Ok(()), true),
-            Spare::Decided => (Ok(()), true),
-            Spare::Not(stop) => (Err(*stop), false),
+        let in_shadow = self.shadow == Shadow::On;
+        let kept = match &self.kept {
+            Ok(kept) => kept.check(),
+            Err(_) if in_shadow => Ok(()),
+            Err(stop) => Err(*stop),
         };
         let mut spent = None;
         let withdraw = || {

@@ -15,7 +15,7 @@ use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::attempt::{Attempt, CUT, Call, Spare};
+use super::attempt::{Attempt, CUT, Call};
 use crate::clock::read;
 
 /// The response of a [`Retry`](super::Retry) service.
@@ -227,7 +227,7 @@ where
         return Poll::Ready(Ok(()));
     }
     let _within = call.within();
-    let Spare::Kept { service, kept } = &mut call.spare else {
+    let (Some(service), Ok(kept)) = (&mut call.service, &mut call.kept) else {
         unreachable!("only what was kept is tried again")
     };
     if let Err(error) = ready!(service.poll_ready(cx)) {

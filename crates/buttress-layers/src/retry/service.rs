@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    attempt::{Attempt, Call, Spare},
+    attempt::{Attempt, Call, Shadow},
     handle::{Count, State},
     layer::Headers,
 };
@@ -111,18 +111,18 @@ where
             // By the codes that it ends in.
             Protocol::Grpc | Protocol::Plain => true,
         };
-        let spare = match (settings.may_retry(), repeats) {
-            (false, _) => Spare::Not(Stop::Attempts),
-            (true, false) => Spare::Not(Stop::Method),
-            (true, true) => Spare::Shadow,
-        };
-        let keeps = matches!(spare, Spare::Shadow) && !state.is_shadow();
+        let may_retry = settings.may_retry();
+        let shadow =
+            if may_retry && repeats && state.is_shadow() { Shadow::On } else { Shadow::Off };
+        let keeps = may_retry && repeats && shadow == Shadow::Off;
         let call = Call {
             state,
             attempt,
             facts,
             course: Course::new(),
-            spare,
+            service: None,
+            kept: Err(if may_retry { Stop::Method } else { Stop::Attempts }),
+            shadow,
             deadline,
             is_told: told.is_some(),
             due: None,
@@ -135,10 +135,9 @@ where
         };
         let mut future = ResponseFuture::new(call, context, self.exchange.clone());
         if keeps {
-            future.call().spare = match exchange.keep_of(&mut request, settings.of_body()) {
-                Ok(kept) => Spare::Kept { service: self.inner.clone(), kept },
-                Err(stop) => Spare::Not(stop),
-            };
+            let call = future.call();
+            call.kept = exchange.keep_of(&mut request, settings.of_body());
+            call.service = call.kept.is_ok().then(|| self.inner.clone());
         }
         future.begin(settings, now, || self.inner.call(request));
         future

@@ -136,6 +136,48 @@ async fn the_classifier_of_the_others_is_believed() {
     }
 }
 
+/// Judges as everybody does, and cannot bear a panic.
+#[derive(Clone)]
+struct Nervous;
+
+impl buttress_core::http::Classify for Nervous {
+    type Note = ();
+
+    fn begin(&self, _: buttress_core::http::RequestHead<'_>) {}
+
+    fn head(
+        &self,
+        (): &mut (),
+        facts: buttress_core::Facts,
+        response: buttress_core::http::ResponseHead<'_>,
+    ) -> Option<buttress_core::Judgement> {
+        buttress_core::http::StatusRules::DEFAULT.head(facts, response)
+    }
+
+    fn end(
+        &self,
+        (): &mut (),
+        facts: buttress_core::Facts,
+        head: Option<buttress_core::Judgement>,
+        end: buttress_core::End<'_>,
+        _: buttress_core::Timing,
+    ) -> buttress_core::Judgement {
+        assert!(!matches!(end, buttress_core::End::Panicked), "how terrible");
+        buttress_core::http::StatusRules::DEFAULT.judge(facts, head, end)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_at_a_panic_does_not_abort() {
+    let service =
+        service_fn(async |_: Request<()>| -> Result<Answer, Infallible> { panic!("the service") });
+    let service = layer().judge(Nervous).layer(service);
+
+    let panicked = tokio::spawn(service.oneshot(Request::new(()))).await.unwrap_err().into_panic();
+
+    assert_eq!(panicked.downcast_ref(), Some(&"the service"));
+}
+
 // R09
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_obeyed_in_seconds_and_as_a_date() {
