@@ -71,6 +71,7 @@ impl Expired {
     }
 
     /// Whether a request that came too late may be refused, which takes that leave.
+    #[must_use]
     pub fn may_refuse(&self, now: Instant) -> bool {
         self.budget.withdraw(now).is_some()
     }

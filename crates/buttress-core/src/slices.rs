@@ -50,7 +50,6 @@ impl Slicer {
 
     /// `nanos / slice`.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of a product")]
     fn divide(&self, nanos: u64) -> u64 {
         // The inverse is too small by less than one, so this is by one at the most.
         let number = ((u128::from(nanos) * u128::from(self.inverse)) >> 64) as u64;

@@ -111,8 +111,6 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) is_told: bool,
     /// By when the attempt must have its head.
     pub(super) due: Option<Instant>,
-    /// Whether what it takes to refuse was kept of the request, when it came.
-    pub(super) can_refuse: bool,
     /// Whether the budget wants to hear of successes.
     pub(super) tells: bool,
     pub(super) _started: Started,
@@ -122,17 +120,23 @@ pub(super) struct Call<S, C: Case, K> {
 }
 
 impl<S, C: Case, K> Call<S, C, K> {
-    /// Sets the clock of an attempt that begins.
+    /// Sets the clock of an attempt that begins. `can_refuse` says whether what that takes was kept
+    /// of the request, when it came: a limit that was set since is for those that come from now on.
     #[inline]
-    pub(super) fn begin(&mut self, settings: &Settings, now: Instant) {
+    pub(super) fn begin(&mut self, settings: &Settings, now: Instant, can_refuse: bool) {
         let Some(limit) = settings.of_attempt() else { return };
         // What is left to the last one is the caller's to say.
         let is_last =
             self.course.is_last(settings) || self.kept.is_err() && self.shadow == Shadow::Off;
         let is_free = self.deadline.is_some() && is_last;
-        // A limit that was set since is for those that come from now on.
-        let is_limited = self.can_refuse && !is_free;
+        let is_limited = can_refuse && !is_free;
         self.due = now.checked_add(limit.get()).filter(|_| is_limited);
+    }
+
+    /// As [`Call::begin`], of a later attempt, by the settings of now.
+    pub(super) fn begin_next(&mut self, now: Instant, can_refuse: bool) {
+        let settings = self.state.settings.load();
+        self.begin(&settings, now, can_refuse);
     }
 
     /// By when what is inside must be done. A limit that is only tried out is nobody's.

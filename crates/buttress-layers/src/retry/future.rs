@@ -67,7 +67,7 @@ impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, 
     /// Makes the first attempt. Where the future is already, for it is large to move.
     #[inline]
     pub(super) fn begin(&mut self, settings: &Settings, now: Instant, make: impl FnOnce() -> F) {
-        self.call.begin(settings, now);
+        self.call.begin(settings, now, self.context.is_some());
         let within = self.call.within();
         let inner = self.call.attempt.guard(make);
         drop(within);
@@ -108,9 +108,7 @@ where
                     return Poll::Pending;
                 }
                 this.timer.set(None);
-                let settings = call.state.settings.load();
-                call.begin(&settings, clock::ready(read));
-                drop(settings);
+                call.begin_next(clock::ready(read), this.context.is_some());
                 this.step.set(Step::Readying);
                 continue;
             }
@@ -125,18 +123,12 @@ where
                 }
                 Poll::Ready(Err(unmade)) => {
                     this.step.set(Step::Over);
-                    return Poll::Ready(match unmade {
-                        Unmade::Unready(error) => {
-                            call.state.stopped(Stop::Unready);
-                            Err(exchange.inner(error))
-                        }
-                        Unmade::Late => {
-                            call.state.stopped(Stop::Deadline);
-                            let rejection = call.timed_out("timed out waiting for a ready service");
-                            let context = this.context.take().expect("kept where time is limited");
-                            exchange.reject(context, rejection)
-                        }
-                    });
+                    return Poll::Ready(refuse::<X, Request, _, _, _, _, _>(
+                        unmade,
+                        call,
+                        exchange,
+                        this.context,
+                    ));
                 }
             };
             if polled.is_pending() {
@@ -251,6 +243,29 @@ where
     let inner = call.attempt.guard(|| service.call(request));
     step.set(Step::Running { inner });
     Poll::Ready(Ok(()))
+}
+
+/// What a caller gets whose next attempt was not made.
+fn refuse<X, Request, Response, Failed, S, C: Case, K>(
+    unmade: Unmade<Failed>,
+    call: &Call<S, C, K>,
+    exchange: &X,
+    context: &mut Option<X::Context>,
+) -> Result<Response, X::Error>
+where
+    X: Reject<Request, Response, Failed>,
+{
+    match unmade {
+        Unmade::Unready(error) => {
+            call.state.stopped(Stop::Unready);
+            Err(exchange.inner(error))
+        }
+        Unmade::Late => {
+            call.state.stopped(Stop::Deadline);
+            let rejection = call.timed_out("timed out waiting for a ready service");
+            exchange.reject(context.take().expect("kept where time is limited"), rejection)
+        }
+    }
 }
 
 /// Judges a response that is not good by its head alone: perhaps by trailers that follow at once.

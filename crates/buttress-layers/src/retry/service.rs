@@ -126,7 +126,6 @@ where
             deadline,
             is_told: told.is_some(),
             due: None,
-            can_refuse,
             tells: settings.of_budget().is_told(),
             _started: started,
             spent: None,
