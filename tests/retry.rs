@@ -23,12 +23,12 @@ use buttress::{
 };
 use buttress_tests::{ask, channel, http_client, listen, serve, serve_grpc, soon};
 use bytes::Bytes;
-use futures_util::{Stream, stream};
-use http::{Request, StatusCode};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tonic::{Code, Status, transport::Server};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
@@ -257,11 +257,16 @@ impl Health for Shaky {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
+    /// A head in any case; then a failure, or a message without an end.
     async fn watch(
         &self,
-        _: tonic::Request<HealthCheckRequest>,
+        request: tonic::Request<HealthCheckRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("nobody watches"))
+        let first = self.check(request).await.map(tonic::Response::into_inner);
+        let ends = first.is_err();
+        let rest =
+            if ends { stream::empty().left_stream() } else { stream::pending().right_stream() };
+        Ok(tonic::Response::new(Box::pin(stream::iter([first]).chain(rest))))
     }
 }
 
@@ -322,6 +327,80 @@ async fn a_code_that_was_not_named_is_passed_on() {
     assert_eq!(checked, Err(Code::Internal));
     assert_eq!(shaky.asked.lock().unwrap().len(), 1);
     assert_eq!(retry.handle().snapshot().stopped(Stop::Final), 1);
+}
+
+/// A gRPC server that answers with a head at once, and behind it fails so often, in trailers, when
+/// `go` says so.
+async fn failing_behind_the_head(failures: usize, go: Option<Arc<Notify>>) -> (SocketAddr, Calls) {
+    let calls = Calls::default();
+    let count = Arc::clone(&calls);
+    let app = Router::new().fallback(move |_: AxumRequest| {
+        let fails = count.fetch_add(1, Ordering::Relaxed) < u32::try_from(failures).unwrap();
+        let go = go.clone();
+        let message = (!fails).then(|| Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 0]))));
+        let trailers = async move {
+            if let Some(go) = go {
+                go.notified().await;
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from(if fails { 14 } else { 0 }));
+            Ok::<_, BoxError>(Frame::trailers(trailers))
+        };
+        async move {
+            let frames = stream::iter(message).chain(stream::once(Box::pin(trailers)));
+            let response = http::Response::builder().header("content-type", "application/grpc");
+            response.body(Body::new(StreamBody::new(frames))).unwrap()
+        }
+    });
+    (serve(app).await, calls)
+}
+
+type Calls = Arc<AtomicU32>;
+
+#[tokio::test]
+async fn a_call_that_fails_in_trailers_at_once_behind_its_head_is_sent_again() {
+    let (address, calls) = failing_behind_the_head(2, None).await;
+    let stack = ServiceBuilder::new().layer(retry()).service(channel(address).await);
+
+    let checked = soon(HealthClient::new(stack).check(ask("a message"))).await;
+
+    assert!(checked.is_ok(), "{checked:?}");
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_head_is_not_held_back_for_trailers_that_have_not_come() {
+    let go = Arc::new(Notify::new());
+    let (address, calls) = failing_behind_the_head(1, Some(Arc::clone(&go))).await;
+    // The server goes on once the caller has its head.
+    let stack = ServiceBuilder::new()
+        .map_response(move |response: http::Response<_>| {
+            go.notify_one();
+            response
+        })
+        .layer(retry())
+        .service(channel(address).await);
+
+    let checked = soon(HealthClient::new(stack).check(ask("a message"))).await;
+
+    assert_eq!(checked.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "what was handed out is not sent again");
+}
+
+#[tokio::test]
+async fn a_tonic_stream_that_fails_before_its_first_message_is_opened_again() {
+    let (shaky, retry) = (Shaky::default(), retry());
+    *shaky.failures.lock().unwrap() = vec![unavailable(None), unavailable(None)];
+    let server = Server::builder().add_service(HealthServer::new(shaky.clone()));
+    let channel = channel(serve_grpc(server).await).await;
+    let stack = ServiceBuilder::new().layer(retry.clone()).service(channel);
+
+    let stream = soon(HealthClient::new(stack).watch(ask("a stream"))).await.unwrap();
+
+    // The stream has a message and no end.
+    assert!(soon(stream.into_inner().message()).await.unwrap().is_some());
+    assert_eq!(shaky.asked.lock().unwrap().len(), 3);
+    assert_eq!(retry.handle().snapshot().retries(), 2);
 }
 
 /// Every world takes the plain layers, in one stack.

@@ -44,12 +44,15 @@ impl<Req, Res, E: ClientError> Reject<Req, Res, E> for Auto {
     type Error = BoxError;
     type Context = ();
 
+    #[inline]
     fn context(&self, _: &Req) {}
 
+    #[inline]
     fn reject(&self, (): (), rejection: Rejection) -> Result<Res, BoxError> {
         Err(rejection.into())
     }
 
+    #[inline]
     fn inner(&self, error: E) -> BoxError {
         error.into()
     }

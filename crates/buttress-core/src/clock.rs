@@ -139,6 +139,7 @@ impl Drop for Within {
 }
 
 /// Enters the scope of a `call`. It ends when the returned value is dropped.
+#[inline]
 pub fn enter(read: impl FnOnce() -> Instant) -> Entered {
     if let Some(now) = CALL.get() {
         return Entered { now, nested: true };

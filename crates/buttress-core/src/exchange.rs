@@ -111,6 +111,7 @@ pub trait Judge<Req, Res, Err>: Clone {
 
     /// As [`Judge::retry_after`], and whether it asks them not to come again at all: for gRPC by
     /// a `grpc-retry-pushback-ms` that is negative, no number, or there twice.
+    #[inline]
     fn asked(&self, outcome: Result<&Res, &Err>) -> Option<Wait> {
         self.retry_after(outcome).map(Wait::After)
     }
@@ -154,6 +155,7 @@ pub trait Case: Send + Sync + 'static {
 /// Whoever wraps the response calls [`Watch::end`] once, also when the response is dropped.
 pub trait Watch: Send + Sync + 'static {
     /// Called before each poll of the body, with a task's budget that the body has not used up.
+    #[inline]
     fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let _ = cx;
     }
@@ -161,6 +163,7 @@ pub trait Watch: Send + Sync + 'static {
     /// Asked after each poll that did not end the body: whether to cut off the rest.
     ///
     /// `waiting` says that the poll brought nothing.
+    #[inline]
     fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
         let _ = (waiting, cx);
         Poll::Pending
@@ -197,12 +200,15 @@ impl<Req, Res, E: Into<BoxError>> Reject<Req, Res, E> for Raise {
     type Error = BoxError;
     type Context = ();
 
+    #[inline]
     fn context(&self, _: &Req) {}
 
+    #[inline]
     fn reject(&self, (): (), rejection: Rejection) -> Result<Res, BoxError> {
         Err(rejection.into())
     }
 
+    #[inline]
     fn inner(&self, error: E) -> BoxError {
         error.into()
     }
@@ -237,12 +243,15 @@ impl<Req, Res, E: From<Rejection>> Reject<Req, Res, E> for Typed {
     type Error = E;
     type Context = ();
 
+    #[inline]
     fn context(&self, _: &Req) {}
 
+    #[inline]
     fn reject(&self, (): (), rejection: Rejection) -> Result<Res, E> {
         Err(rejection.into())
     }
 
+    #[inline]
     fn inner(&self, error: E) -> E {
         error
     }
@@ -275,12 +284,15 @@ where
     type Error = E;
     type Context = ();
 
+    #[inline]
     fn context(&self, _: &Req) {}
 
+    #[inline]
     fn reject(&self, (): (), rejection: Rejection) -> Result<Res, E> {
         (self.0)(rejection)
     }
 
+    #[inline]
     fn inner(&self, error: E) -> E {
         error
     }
@@ -304,14 +316,17 @@ where
     type Error = R::Error;
     type Context = R::Context;
 
+    #[inline]
     fn context(&self, request: &Req) -> R::Context {
         self.reject.context(request)
     }
 
+    #[inline]
     fn reject(&self, context: R::Context, rejection: Rejection) -> Result<Res, R::Error> {
         self.reject.reject(context, rejection)
     }
 
+    #[inline]
     fn inner(&self, error: E) -> R::Error {
         self.reject.inner(error)
     }
@@ -324,14 +339,17 @@ where
     type Case = J::Case;
     type Response<W: Watch> = J::Response<W>;
 
+    #[inline]
     fn facts(&self, request: &Req) -> Facts {
         self.judge.facts(request)
     }
 
+    #[inline]
     fn route<'a>(&self, request: &'a Req, facts: Facts) -> Option<&'a str> {
         self.judge.route(request, facts)
     }
 
+    #[inline]
     fn deadline(
         &self,
         request: &Req,
@@ -341,6 +359,7 @@ where
         self.judge.deadline(request, facts, header)
     }
 
+    #[inline]
     fn forward(
         &self,
         request: &mut Req,
@@ -352,6 +371,7 @@ where
         self.judge.forward(request, facts, header, deadline, now);
     }
 
+    #[inline]
     fn criticality(
         &self,
         request: &Req,
@@ -361,6 +381,7 @@ where
         self.judge.criticality(request, facts, header)
     }
 
+    #[inline]
     fn set_criticality(
         &self,
         request: &mut Req,
@@ -371,26 +392,32 @@ where
         self.judge.set_criticality(request, facts, header, criticality);
     }
 
+    #[inline]
     fn open(&self, request: &Req, facts: Facts, side: Side) -> J::Case {
         self.judge.open(request, facts, side)
     }
 
+    #[inline]
     fn head(&self, case: &mut J::Case, response: &Res) {
         self.judge.head(case, response);
     }
 
+    #[inline]
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         self.judge.error(error)
     }
 
+    #[inline]
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         self.judge.retry_after(outcome)
     }
 
+    #[inline]
     fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
         self.judge.asked(outcome)
     }
 
+    #[inline]
     fn is_timeout(&self, facts: Facts, outcome: &Result<Res, E>) -> bool {
         self.judge.is_timeout(facts, outcome)
     }
@@ -399,10 +426,12 @@ where
         self.judge.is_degraded(response)
     }
 
+    #[inline]
     fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> J::Response<W> {
         self.judge.wrap(facts, response, watch)
     }
 
+    #[inline]
     fn pass<W: Watch>(&self, response: Res) -> J::Response<W> {
         self.judge.pass(response)
     }

@@ -37,6 +37,7 @@ impl<T> Shared<T> {
 
     /// Holds on to the state for one call.
     #[must_use]
+    #[inline]
     pub fn lease(&self) -> Lease<T> {
         self.counts[stripe() & (self.counts.len() - 1)].clone()
     }
@@ -57,12 +58,14 @@ impl<T> Shared<T> {
 
     /// What tells this state from any other that lives at the same time.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> usize {
         Arc::as_ptr(&self.counts).addr()
     }
 }
 
 impl<T> Clone for Shared<T> {
+    #[inline]
     fn clone(&self) -> Self {
         Self { counts: Arc::clone(&self.counts) }
     }
@@ -71,6 +74,7 @@ impl<T> Clone for Shared<T> {
 impl<T> Deref for Shared<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.counts[0]
     }
@@ -86,6 +90,7 @@ impl<T: fmt::Debug> fmt::Debug for Shared<T> {
 pub struct Lease<T>(Arc<Padded<Arc<T>>>);
 
 impl<T> Clone for Lease<T> {
+    #[inline]
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
@@ -94,6 +99,7 @@ impl<T> Clone for Lease<T> {
 impl<T> Deref for Lease<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0.0
     }

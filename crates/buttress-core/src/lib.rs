@@ -29,6 +29,7 @@ mod criticality;
 mod deadline;
 mod errors;
 mod exchange;
+mod expired;
 mod facts;
 pub mod fallback;
 pub mod hedge;
@@ -82,6 +83,7 @@ pub use self::{
     deadline::{Deadline, Remaining, format_grpc_timeout, parse_grpc_timeout},
     errors::as_error,
     exchange::{Case, Custom, Finish, Judge, Raise, Reject, Typed, Watch, With},
+    expired::{Expired, ExpiredCap},
     facts::{Facts, Method, Protocol, Route},
     lease::{Lease, Shared},
     leeway::Leeway,

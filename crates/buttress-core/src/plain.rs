@@ -21,12 +21,15 @@ impl<Req, Res, E: Into<BoxError>> Reject<Req, Res, E> for Plain {
     type Error = BoxError;
     type Context = ();
 
+    #[inline]
     fn context(&self, _: &Req) {}
 
+    #[inline]
     fn reject(&self, (): (), rejection: Rejection) -> Result<Res, BoxError> {
         Err(rejection.into())
     }
 
+    #[inline]
     fn inner(&self, error: E) -> BoxError {
         error.into()
     }
@@ -36,53 +39,67 @@ impl<Req, Res, E: 'static> Judge<Req, Res, E> for Plain {
     type Case = PlainCase;
     type Response<W: Watch> = Res;
 
+    #[inline]
     fn facts(&self, _: &Req) -> Facts {
         FACTS
     }
 
+    #[inline]
     fn route<'a>(&self, _: &'a Req, _: Facts) -> Option<&'a str> {
         None
     }
 
+    #[inline]
     fn deadline(&self, _: &Req, _: Facts, _: Option<&'static str>) -> Option<Remaining> {
         None
     }
 
+    #[inline]
     fn forward(&self, _: &mut Req, _: Facts, _: &'static str, _: Instant, _: Instant) {}
 
+    #[inline]
     fn criticality(&self, _: &Req, _: Facts, _: &'static str) -> Option<Criticality> {
         None
     }
 
+    #[inline]
     fn set_criticality(&self, _: &mut Req, _: Facts, _: &'static str, _: Criticality) {}
 
+    #[inline]
     fn open(&self, _: &Req, _: Facts, _: Side) -> PlainCase {
         PlainCase
     }
 
+    #[inline]
     fn head(&self, _: &mut PlainCase, _: &Res) {}
 
+    #[inline]
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         as_error(error)
     }
 
+    #[inline]
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         tonic::retry_after(as_error(outcome.err()?)?)
     }
 
+    #[inline]
     fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
         tonic::asked(as_error(outcome.err()?)?)
     }
 
+    #[inline]
     fn is_timeout(&self, _: Facts, _: &Result<Res, E>) -> bool {
         false
     }
 
+    #[inline]
     fn wrap<W: Watch>(&self, _: Facts, response: Res, watch: W) -> Res {
         pin!(watch).end(Finish::Complete { code: None });
         response
     }
 
+    #[inline]
     fn pass<W: Watch>(&self, response: Res) -> Res {
         response
     }
@@ -100,15 +117,18 @@ pub(crate) const GOOD: Judgement = Judgement::new(Verdict::Good, Reason::Status)
 impl Case for PlainCase {
     const TIMED: bool = false;
 
+    #[inline]
     fn facts(&self) -> Facts {
         FACTS
     }
 
     /// A response that is there is good.
+    #[inline]
     fn judged(&self) -> Option<Judgement> {
         Some(GOOD)
     }
 
+    #[inline]
     fn end(&mut self, end: End<'_>, _: Timing) -> Judgement {
         match end {
             End::Failed(error) => failed(error, |_| Verdict::Bad),

@@ -7,24 +7,25 @@
 
 use std::{
     error::Error,
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use ::http::request::Parts;
-use ::reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
+use ::reqwest::{Body, Request, Response, ResponseBuilderExt};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    ClientError, Criticality, Facts, Judge, Kept, Rejection, Remaining, Resend, SaysCriticality,
-    Side, Watch, as_error,
+    ClientError, Criticality, Facts, Judge, Kept, Peeked, Rejection, Remaining, Resend,
+    SaysCriticality, Side, Watch, as_error,
     fallback::Degraded,
     http::{
-        Adopt, Asked, Classified, Classify, Degrade, FallbackBody, HttpCase, Rebox, Recorded,
-        Recording, Replay, Replayable, RequestHead, ResponseHead, Room, StaleCache, Stored, Tape,
-        Target, Watched,
+        Adopt, Asked, Classified, Classify, Degrade, FallbackBody, HttpCase, Peekable, Rebox,
+        Recorded, Recording, Replay, Replayable, RequestHead, ResponseHead, Room, StaleCache,
+        Stored, Tape, Target, Watched,
         degrade::{Paired, has_note, write_note},
         judge::{asked, criticality, deadline, forward, is_timeout, retry_after, set_criticality},
         resend,
@@ -121,22 +122,12 @@ impl<C: Classify, E: 'static> Judge<Request, Response, E> for Classified<C> {
     }
 
     fn wrap<W: Watch>(&self, facts: Facts, response: Response, watch: W) -> Response {
-        let url = response.url().clone();
-        let response: ::http::Response<Body> = response.into();
-        at(url, Watched::around(facts, response, watch).map(Body::wrap))
+        rebuild(response, |response| Watched::around(facts, response, watch).map(Body::wrap))
     }
 
     fn pass<W: Watch>(&self, response: Response) -> Response {
         response
     }
-}
-
-/// reqwest takes the address of a response from an extension that only it can make.
-fn at(url: Url, response: ::http::Response<Body>) -> Response {
-    let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
-    let (mut head, body) = response.into_parts();
-    head.extensions.extend(std::mem::take(of_url.extensions_mut()));
-    ::http::Response::from_parts(head, body).into()
 }
 
 impl<C: Clone> Degrade<Request, Response> for Classified<C> {
@@ -155,9 +146,9 @@ impl<C: Clone> Degrade<Request, Response> for Classified<C> {
         if tape.is_none() {
             return response;
         }
-        let url = response.url().clone();
-        let response: ::http::Response<Body> = response.into();
-        at(url, response.map(|body| Body::wrap(FallbackBody::passing(Streamed(body), tape))))
+        rebuild(response, |response| {
+            response.map(|body| Body::wrap(FallbackBody::passing(Streamed(body), tape)))
+        })
     }
 
     fn rejection<'a>(&self, response: &'a Response) -> Option<&'a Rejection> {
@@ -223,17 +214,19 @@ impl Replay for Body {
 
     /// What is there as a whole goes out as it is, so that reqwest can send it on to where a
     /// redirect points; what streams is written down.
-    fn keep(self, room: Room) -> (Self, Result<KeptBody, Stop>) {
+    fn keep(&mut self, room: Room) -> Result<KeptBody, Stop> {
         if let Some(bytes) = self.as_bytes() {
-            let kept = if room.fits(bytes.len() as u64) {
-                Ok(KeptBody::Whole(Bytes::copy_from_slice(bytes)))
-            } else {
-                Err(Stop::BodyTooLarge)
-            };
-            return (self, kept);
+            if !room.fits(bytes.len() as u64) {
+                return Err(Stop::BodyTooLarge);
+            }
+            let bytes = whole(self);
+            *self = bytes.clone().into();
+            return Ok(KeptBody::Whole(bytes));
         }
-        let (Streamed(body), kept) = Streamed(self).keep(room);
-        (body, kept.map(KeptBody::Streamed))
+        let mut streamed = Streamed(mem::take(self));
+        let kept = streamed.keep(room);
+        *self = streamed.0;
+        kept.map(KeptBody::Streamed)
     }
 
     fn check(kept: &KeptBody) -> Result<(), Stop> {
@@ -251,6 +244,15 @@ impl Replay for Body {
     }
 }
 
+/// The bytes of a body that is there as a whole: it hands them out as its only frame.
+fn whole(body: &mut Body) -> Bytes {
+    let cx = &mut Context::from_waker(Waker::noop());
+    match http_body::Body::poll_frame(Pin::new(body), cx) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
+}
+
 /// What is kept of a body of reqwest's.
 #[derive(Debug)]
 pub enum KeptBody {
@@ -261,7 +263,7 @@ pub enum KeptBody {
 }
 
 /// A body that streams.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Streamed(Body);
 
 impl http_body::Body for Streamed {
@@ -305,31 +307,20 @@ impl Kept for KeptRequest {
 
 impl<C: Clone> Resend<Request, Response> for Classified<C> {
     type Kept = KeptRequest;
-    /// Nobody looks into it: to put back what was seen, its body would have to be boxed again.
     type Response = Response;
 
     fn is_keyed(&self, request: &Request) -> bool {
         resend::is_keyed(request.headers())
     }
 
-    fn keep(&self, mut request: Request, limit: usize) -> (Request, Result<KeptRequest, Stop>) {
+    fn keep_of(&self, request: &mut Request, limit: usize) -> Result<KeptRequest, Stop> {
         let room = Room { limit, promised: resend::promised(request.headers()) };
-        let body = match request.body_mut().take().map(|body| body.keep(room)) {
-            Some((body, Err(stop))) => {
-                *request.body_mut() = Some(body);
-                return (request, Err(stop));
-            }
-            Some((body, Ok(kept))) => Some((body, kept)),
-            None => None,
-        };
+        let mut body = request.body_mut().take();
+        let kept = body.as_mut().map(|body| body.keep(room)).transpose();
         // Without a body there is always a clone.
-        let Some(head) = request.try_clone() else {
-            *request.body_mut() = body.map(|(body, _)| body);
-            return (request, Err(Stop::BodyTooLarge));
-        };
-        let (body, kept) = body.unzip();
+        let head = request.try_clone();
         *request.body_mut() = body;
-        (request, Ok(KeptRequest { head, body: kept }))
+        Ok(KeptRequest { body: kept?, head: head.ok_or(Stop::BodyTooLarge)? })
     }
 
     fn again(&self, kept: &mut KeptRequest, _: bool) -> Result<Request, Stop> {
@@ -345,6 +336,32 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
     fn lay_open(&self, response: Response) -> Response {
         response
     }
+
+    /// Only gRPC is looked into, and only what says nothing in its head: then its body is boxed
+    /// again, to put back what was seen.
+    fn peek(&self, response: &mut Response, cx: &mut Context<'_>) -> Option<Peeked> {
+        let nothing = ::http::Response::new(Body::default()).into();
+        let mut peeked = None;
+        *response = rebuild(mem::replace(response, nothing), |response| {
+            let mut response = response.map(Peekable::new);
+            peeked = response.body_mut().peek(cx);
+            response.map(Body::wrap)
+        });
+        peeked
+    }
+}
+
+/// Makes another response of one, which comes from the same address.
+fn rebuild(
+    response: Response,
+    change: impl FnOnce(::http::Response<Body>) -> ::http::Response<Body>,
+) -> Response {
+    let url = response.url().clone();
+    let (mut head, body) = change(response.into()).into_parts();
+    // reqwest takes the address from an extension that only it can make.
+    let mut of_url = ::http::Response::builder().url(url).body(()).unwrap_or_default();
+    head.extensions.extend(mem::take(of_url.extensions_mut()));
+    ::http::Response::from_parts(head, body).into()
 }
 
 impl Paired for Request {

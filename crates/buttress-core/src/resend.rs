@@ -32,12 +32,19 @@ pub trait Resend<Req, Res>: Clone {
     }
 
     /// Keeps what is needed to send the request again, up to so many bytes of its body. It goes
-    /// out as it came, but that its body may be written down while it is sent.
+    /// out as it came, but that its body may be written down while it is sent. It stays in its
+    /// place, for it is large to move.
     ///
     /// # Errors
     ///
     /// With why it cannot be kept. It is unchanged then.
-    fn keep(&self, request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>);
+    fn keep_of(&self, request: &mut Req, limit: usize) -> Result<Self::Kept, Stop>;
+
+    /// As [`Resend::keep_of`], of a request that is handed through.
+    fn keep(&self, mut request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>) {
+        let kept = self.keep_of(&mut request, limit);
+        (request, kept)
+    }
 
     /// Makes the request again; for the `last` time, of what was kept itself.
     ///
@@ -105,9 +112,9 @@ impl<Req: Clone, Res> Resend<Req, Res> for Plain {
         true
     }
 
-    fn keep(&self, request: Req, _: usize) -> (Req, Result<Cloned<Req>, Stop>) {
-        let kept = Cloned(Some(request.clone()));
-        (request, Ok(kept))
+    #[inline]
+    fn keep_of(&self, request: &mut Req, _: usize) -> Result<Cloned<Req>, Stop> {
+        Ok(Cloned(Some(request.clone())))
     }
 
     fn again(&self, kept: &mut Cloned<Req>, last: bool) -> Result<Req, Stop> {
@@ -136,8 +143,9 @@ where
         self.judge.switch(request)
     }
 
-    fn keep(&self, request: Req, limit: usize) -> (Req, Result<J::Kept, Stop>) {
-        self.judge.keep(request, limit)
+    #[inline]
+    fn keep_of(&self, request: &mut Req, limit: usize) -> Result<J::Kept, Stop> {
+        self.judge.keep_of(request, limit)
     }
 
     fn again(&self, kept: &mut J::Kept, last: bool) -> Result<Req, Stop> {

@@ -312,6 +312,31 @@ mod tests {
         assert!(admits(2_000));
     }
 
+    // A06
+    #[test]
+    fn by_default_one_in_ten_passes_and_one_a_second_however_bad_it_is() {
+        let throttle = Throttle::new(Settings::new());
+        let (start, random) = (start(), Random::seeded(7));
+        (0..10_000).for_each(|_| throttle.record(false, start));
+
+        assert_eq!(throttle.probability(start), Ratio::percent(90));
+        let passed = (0..10_000).filter(|_| throttle.admits(|| start, || random.draw())).count();
+        // Four standard deviations.
+        assert!(passed.abs_diff(1_000) < 120, "{passed} with seed 7");
+        let later = start + Duration::from_secs(1);
+        assert!(throttle.admits(|| later, || 0), "one that the dice refuse");
+    }
+
+    // A06, what failsafe-go has after a failure.
+    #[test]
+    fn after_one_failure_alone_every_second_one_is_held_back() {
+        let throttle = Throttle::new(Settings::new());
+
+        throttle.record(false, start());
+
+        assert_eq!(throttle.probability(start()), Ratio::percent(50));
+    }
+
     #[test]
     fn all_pass_while_all_is_accepted_and_nobody_asks_for_the_time() {
         let throttle = Throttle::new(Settings::new());

@@ -249,7 +249,8 @@ pub struct KeptMessage<T>(Option<(MetadataMap, ::http::Extensions, T)>);
 
 impl<T> Kept for KeptMessage<T> {
     fn check(&self) -> Result<(), Stop> {
-        Ok(())
+        // The last attempt took it along.
+        if self.0.is_some() { Ok(()) } else { Err(Stop::Attempts) }
     }
 }
 
@@ -265,10 +266,9 @@ impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
         request.extensions().get().copied()
     }
 
-    fn keep(&self, request: Request<T>, _: usize) -> (Request<T>, Result<KeptMessage<T>, Stop>) {
-        let (metadata, extensions, message) = request.into_parts();
-        let kept = (metadata.clone(), extensions.clone(), message.clone());
-        (Request::from_parts(metadata, extensions, message), Ok(KeptMessage(Some(kept))))
+    fn keep_of(&self, request: &mut Request<T>, _: usize) -> Result<KeptMessage<T>, Stop> {
+        let (metadata, extensions) = (request.metadata().clone(), request.extensions().clone());
+        Ok(KeptMessage(Some((metadata, extensions, request.get_ref().clone()))))
     }
 
     fn again(&self, kept: &mut KeptMessage<T>, last: bool) -> Result<Request<T>, Stop> {

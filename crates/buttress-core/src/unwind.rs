@@ -15,10 +15,12 @@
 /// assert_eq!(panics, 1);
 /// assert_eq!(guarded(|| 7, || unreachable!("nothing unwinds")), 7);
 /// ```
+#[inline]
 pub fn guarded<T>(work: impl FnOnce() -> T, on_unwind: impl FnOnce()) -> T {
     struct Armed<F: FnOnce()>(Option<F>);
 
     impl<F: FnOnce()> Drop for Armed<F> {
+        #[inline]
         fn drop(&mut self) {
             if let Some(on_unwind) = self.0.take() {
                 on_unwind();

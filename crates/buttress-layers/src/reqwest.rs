@@ -15,19 +15,25 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! // reqwest sends a request again by itself when a server refused the stream. Once a retry
-//! // layer with a budget stands around it, that is to be switched off.
-//! let client = reqwest::Client::builder().retry(reqwest::retry::never()).build().unwrap();
+//! let client = HttpClient::build(reqwest::Client::builder()).unwrap();
 //! let mut service = ServiceBuilder::new()
 //!     .layer(SliLayer::client("catalogue"))
 //!     .layer(TimeoutLayer::new("catalogue", TimeLimit::from_secs(2)).propagate())
-//!     .service(HttpClient::new(client));
+//!     .service(client);
 //!
 //! let nobody_listens = Request::get("http://127.0.0.1:1/").body(Body::default()).unwrap();
 //! let error: BoxError = service.ready().await.unwrap().call(nobody_listens).await.unwrap_err();
 //! assert!(error.downcast_ref::<reqwest::Error>().is_some_and(|error| error.is_connect()));
 //! # }
 //! ```
+//!
+//! # Retries
+//!
+//! reqwest sends a request again by itself, up to twice and without a budget, when an HTTP/2
+//! server refused the stream or said goodbye. A retry layer around it does not see these, so its
+//! attempts multiply with them. [`HttpClient::build`] and [`client`] switch them off, whatever the
+//! builder was told before; a client that was built already has them, and nothing can be done
+//! about it.
 
 use std::{
     fmt,
@@ -38,7 +44,7 @@ use std::{
 
 use http::{Request, Response};
 use pin_project::pin_project;
-use reqwest::{Body, Client, Error};
+use reqwest::{Body, Client, ClientBuilder, Error};
 use tower_service::Service;
 
 /// A [`reqwest::Client`] as a service of `http::Request<reqwest::Body>`.
@@ -51,11 +57,37 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// Adapts `client`.
+    /// Adapts `client`, which goes on sending again by itself what it did before: see
+    /// [`HttpClient::build`].
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client }
     }
+
+    /// Builds a client that sends each request once, and adapts it.
+    ///
+    /// # Errors
+    ///
+    /// When reqwest cannot build it.
+    pub fn build(builder: ClientBuilder) -> Result<Self, Error> {
+        client(builder).map(Self::new)
+    }
+}
+
+/// Builds a client that sends each request once: retries are left to a layer, whose counts and
+/// budget so are of all there are.
+///
+/// ```
+/// let client = buttress_layers::reqwest::client(reqwest::Client::builder())?;
+/// # let _ = client;
+/// # Ok::<_, reqwest::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When reqwest cannot build it.
+pub fn client(builder: ClientBuilder) -> Result<Client, Error> {
+    builder.retry(reqwest::retry::never()).build()
 }
 
 impl Service<Request<Body>> for HttpClient {

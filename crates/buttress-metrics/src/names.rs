@@ -70,6 +70,8 @@ names! {
         "Requests that ran out of time, by clock.";
     TIMEOUT_REFUSED: Counter "buttress_timeout_refused_requests_total" Count
         "Requests refused before they started, because their deadline had passed.";
+    TIMEOUT_SPARED: Counter "buttress_timeout_spared_requests_total" Count
+        "Requests served though their deadline had passed, because enough others were refused.";
     TIMEOUT_LIMIT: Gauge "buttress_timeout_limit_seconds" Seconds
         "The time limits in force, by clock; infinite for a clock that does not run.";
     TIMEOUT_SHADOW: Gauge "buttress_timeout_shadow" Count

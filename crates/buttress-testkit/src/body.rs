@@ -112,9 +112,8 @@ impl Body {
 impl Replay for Body {
     type Kept = ();
 
-    fn keep(self, _: Room) -> (Self, Result<(), Stop>) {
-        let kept = if self.script.is_empty() { Ok(()) } else { Err(Stop::BodyTooLarge) };
-        (self, kept)
+    fn keep(&mut self, _: Room) -> Result<(), Stop> {
+        if self.script.is_empty() { Ok(()) } else { Err(Stop::BodyTooLarge) }
     }
 
     fn check((): &()) -> Result<(), Stop> {

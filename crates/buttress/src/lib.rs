@@ -55,10 +55,10 @@ pub mod guide;
 
 pub use buttress_core::{
     Auto, BoxError, Case, Change, ClientError, Code, Criticality, Custom, Deadline, End, Event,
-    Facts, Finish, Judge, Judgement, Kind, Leeway, Method, Observe, Observers, Plain, Protocol,
-    Raise, Random, Rate, Ratio, Reason, Reject, Rejection, Remaining, Route, SaysCriticality, Side,
-    Stage, TimeLimit, TimeLimitError, Timing, Typed, Verdict, Watch, With, cells,
-    format_grpc_timeout, http, parse_grpc_timeout,
+    ExpiredCap, Facts, Finish, Judge, Judgement, Kind, Leeway, Method, Observe, Observers, Plain,
+    Protocol, Raise, Random, Rate, Ratio, Reason, Reject, Rejection, Remaining, Route,
+    SaysCriticality, Side, Stage, TimeLimit, TimeLimitError, Timing, Typed, Verdict, Watch, With,
+    cells, format_grpc_timeout, http, parse_grpc_timeout,
 };
 #[cfg(feature = "reqwest")]
 pub use buttress_layers::reqwest;

@@ -38,6 +38,7 @@ pub struct Watched<B, W: Watch> {
 
 impl<B, W: Watch> Watched<B, W> {
     /// A body whose end nobody watches.
+    #[inline]
     pub fn passing(inner: B) -> Self {
         Self {
             inner: Some(inner),
@@ -84,11 +85,13 @@ impl<B: Body, W: Watch> Watched<B, W> {
     }
 }
 
+#[inline]
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Ends the watch, if it has not ended.
+#[inline]
 fn finish<W: Watch>(mut watch: Pin<&mut Option<W>>, end: Finish<'_>) {
     if let Some(ending) = watch.as_mut().as_pin_mut() {
         ending.end(end);
@@ -97,6 +100,7 @@ fn finish<W: Watch>(mut watch: Pin<&mut Option<W>>, end: Finish<'_>) {
 }
 
 /// Ends the watch of a body that has no more to say: well, unless it promised more.
+#[inline]
 fn finish_at_end<W: Watch>(watch: Pin<&mut Option<W>>, code: Option<Code>, owed: Option<u64>) {
     match owed {
         Some(1..) => finish(watch, Finish::Broken(&CutShort)),
@@ -126,6 +130,7 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
+    #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -180,10 +185,12 @@ where
         frame.map_err(Into::into)
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         self.watch.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
+    #[inline]
     fn size_hint(&self) -> SizeHint {
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
@@ -202,6 +209,7 @@ fn cut<D>(protocol: Protocol, rejection: Rejection) -> Result<Frame<D>, BoxError
 
 #[pinned_drop]
 impl<B, W: Watch> PinnedDrop for Watched<B, W> {
+    #[inline]
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
         if this.watch.is_none() {

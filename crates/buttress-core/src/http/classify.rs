@@ -91,6 +91,7 @@ pub trait Classify: Clone + Send + Sync + 'static {
     ) -> Judgement;
 
     /// The template of the request's route. Never a raw path: see [`RequestHead::route`].
+    #[inline]
     fn route<'a>(&self, request: RequestHead<'a>, facts: Facts) -> Option<&'a str> {
         request.route(facts.protocol)
     }
@@ -101,6 +102,7 @@ pub trait Classify: Clone + Send + Sync + 'static {
 pub struct Classified<C = Conventional>(pub C);
 
 impl<C: Classify> Classified<C> {
+    #[inline]
     pub(crate) fn open(&self, request: RequestHead<'_>, facts: Facts, side: Side) -> HttpCase<C> {
         let note = self.0.begin(request);
         HttpCase { facts, side, classifier: self.0.clone(), note, head: None }
@@ -116,14 +118,17 @@ where
     type Case = HttpCase<C>;
     type Response<W: Watch> = Response<Watched<RB, W>>;
 
+    #[inline]
     fn facts(&self, request: &Request<B>) -> Facts {
         RequestHead::of(request).facts()
     }
 
+    #[inline]
     fn route<'a>(&self, request: &'a Request<B>, facts: Facts) -> Option<&'a str> {
         self.0.route(RequestHead::of(request), facts)
     }
 
+    #[inline]
     fn deadline(
         &self,
         request: &Request<B>,
@@ -133,6 +138,7 @@ where
         deadline(request.headers(), Some(request.extensions()), facts, header)
     }
 
+    #[inline]
     fn forward(
         &self,
         request: &mut Request<B>,
@@ -145,6 +151,7 @@ where
         request.extensions_mut().insert(crate::Deadline(at));
     }
 
+    #[inline]
     fn criticality(
         &self,
         request: &Request<B>,
@@ -154,6 +161,7 @@ where
         criticality(request.headers(), Some(request.extensions()), header)
     }
 
+    #[inline]
     fn set_criticality(
         &self,
         request: &mut Request<B>,
@@ -165,26 +173,32 @@ where
         request.extensions_mut().insert(criticality);
     }
 
+    #[inline]
     fn open(&self, request: &Request<B>, facts: Facts, side: Side) -> HttpCase<C> {
         self.open(RequestHead::of(request), facts, side)
     }
 
+    #[inline]
     fn head(&self, case: &mut HttpCase<C>, response: &Response<RB>) {
         case.head(ResponseHead::of(response));
     }
 
+    #[inline]
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         as_error(error)
     }
 
+    #[inline]
     fn retry_after(&self, outcome: Result<&Response<RB>, &E>) -> Option<Duration> {
         judge::retry_after(outcome.map(ResponseHead::of).map_err(as_error))
     }
 
+    #[inline]
     fn asked(&self, outcome: Result<&Response<RB>, &E>) -> Option<Wait> {
         judge::asked(outcome.map(ResponseHead::of).map_err(as_error))
     }
 
+    #[inline]
     fn is_timeout(&self, facts: Facts, outcome: &Result<Response<RB>, E>) -> bool {
         judge::is_timeout(facts, outcome.as_ref().map(ResponseHead::of).map_err(as_error))
     }
@@ -194,6 +208,7 @@ where
         has_note(response.extensions())
     }
 
+    #[inline]
     fn wrap<W: Watch>(
         &self,
         facts: Facts,
@@ -203,6 +218,7 @@ where
         Watched::around(facts, response, watch)
     }
 
+    #[inline]
     fn pass<W: Watch>(&self, response: Response<RB>) -> Response<Watched<RB, W>> {
         response.map(Watched::passing)
     }
@@ -238,10 +254,12 @@ impl<C: Classify> HttpCase<C> {
 impl<C: Classify> Case for HttpCase<C> {
     const TIMED: bool = C::TIMED;
 
+    #[inline]
     fn facts(&self) -> Facts {
         self.facts
     }
 
+    #[inline]
     fn judged(&self) -> Option<Judgement> {
         self.head
     }

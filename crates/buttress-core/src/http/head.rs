@@ -28,7 +28,7 @@ impl<'a> RequestHead<'a> {
 
     #[inline]
     pub(crate) fn facts(&self) -> Facts {
-        let protocol = match self.headers.get(header::CONTENT_TYPE) {
+        let protocol = match self.headers.get(&header::CONTENT_TYPE) {
             Some(value) => Protocol::of_content_type(value.as_bytes()),
             None => Protocol::Http,
         };
@@ -82,6 +82,7 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
+    #[inline]
     pub(crate) fn of<B>(response: &'a http::Response<B>) -> Self {
         Self {
             status: response.status(),
@@ -93,7 +94,7 @@ impl<'a> ResponseHead<'a> {
     /// Whether it is the answer of a gRPC service.
     #[inline]
     pub(crate) fn is_grpc(&self) -> bool {
-        let content_type = self.headers.get(header::CONTENT_TYPE);
+        let content_type = self.headers.get(&header::CONTENT_TYPE);
         content_type
             .is_some_and(|value| Protocol::of_content_type(value.as_bytes()) == Protocol::Grpc)
             || self.headers.contains_key("grpc-status")

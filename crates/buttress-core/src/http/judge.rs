@@ -25,10 +25,12 @@ where
     type Case = <Classified as Judge<Req, Res, E>>::Case;
     type Response<W: Watch> = <Classified as Judge<Req, Res, E>>::Response<W>;
 
+    #[inline]
     fn facts(&self, request: &Req) -> Facts {
         CONVENTIONAL.facts(request)
     }
 
+    #[inline]
     fn route<'a>(&self, request: &'a Req, facts: Facts) -> Option<&'a str> {
         CONVENTIONAL.route(request, facts)
     }
@@ -43,6 +45,7 @@ where
         CONVENTIONAL.deadline(request, facts, header)
     }
 
+    #[inline]
     fn forward(
         &self,
         request: &mut Req,
@@ -54,6 +57,7 @@ where
         CONVENTIONAL.forward(request, facts, header, deadline, now);
     }
 
+    #[inline]
     fn criticality(
         &self,
         request: &Req,
@@ -73,22 +77,27 @@ where
         CONVENTIONAL.set_criticality(request, facts, header, criticality);
     }
 
+    #[inline]
     fn open(&self, request: &Req, facts: Facts, side: Side) -> Self::Case {
         Judge::open(&CONVENTIONAL, request, facts, side)
     }
 
+    #[inline]
     fn head(&self, case: &mut Self::Case, response: &Res) {
         CONVENTIONAL.head(case, response);
     }
 
+    #[inline]
     fn error<'a>(&self, error: &'a E) -> Option<&'a (dyn Error + 'static)> {
         CONVENTIONAL.error(error)
     }
 
+    #[inline]
     fn retry_after(&self, outcome: Result<&Res, &E>) -> Option<Duration> {
         CONVENTIONAL.retry_after(outcome)
     }
 
+    #[inline]
     fn asked(&self, outcome: Result<&Res, &E>) -> Option<Wait> {
         CONVENTIONAL.asked(outcome)
     }
@@ -103,10 +112,12 @@ where
         CONVENTIONAL.is_degraded(response)
     }
 
+    #[inline]
     fn wrap<W: Watch>(&self, facts: Facts, response: Res, watch: W) -> Self::Response<W> {
         CONVENTIONAL.wrap(facts, response, watch)
     }
 
+    #[inline]
     fn pass<W: Watch>(&self, response: Res) -> Self::Response<W> {
         CONVENTIONAL.pass(response)
     }
@@ -116,6 +127,7 @@ const CONVENTIONAL: Classified = Classified(super::Conventional);
 
 /// Reads what a request says about its deadline: the extension of a layer further out is exact,
 /// and so goes before what a header said.
+#[inline]
 pub(crate) fn deadline(
     headers: &HeaderMap,
     extensions: Option<&Extensions>,
@@ -127,12 +139,27 @@ pub(crate) fn deadline(
     }
     let remaining = match facts.protocol {
         Protocol::Grpc => parse_grpc_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes()),
-        _ => parse_digits(headers.get(header?)?.as_bytes()).map(Duration::from_millis),
+        _ => parse_digits(find(headers, header?)?.as_bytes()).map(Duration::from_millis),
     };
     remaining.map(Remaining::For)
 }
 
+/// The value of a header that was named in a configuration. To look at a few names costs a
+/// fraction of what it takes to make a `HeaderName` of a text, and to hash that.
+#[inline]
+fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+    const FEW: usize = 16;
+    if headers.is_empty() {
+        return None;
+    }
+    if headers.len() > FEW {
+        return headers.get(name);
+    }
+    headers.iter().find(|(found, _)| found.as_str() == name).map(|(_, value)| value)
+}
+
 /// Writes until when the caller will wait, rounded down.
+#[inline]
 pub(crate) fn forward(
     headers: &mut HeaderMap,
     facts: Facts,
@@ -155,6 +182,7 @@ pub(crate) fn forward(
 }
 
 /// Reads what a request says about its criticality, like its deadline.
+#[inline]
 pub(crate) fn criticality(
     headers: &HeaderMap,
     extensions: Option<&Extensions>,
@@ -163,7 +191,7 @@ pub(crate) fn criticality(
     if let Some(criticality) = extensions.and_then(Extensions::get) {
         return Some(*criticality);
     }
-    Criticality::parse(headers.get(header)?.as_bytes())
+    Criticality::parse(find(headers, header)?.as_bytes())
 }
 
 impl<B> SaysCriticality for Request<B> {
@@ -194,6 +222,7 @@ fn value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What an answer, or an error, asks its callers to wait.
+#[inline]
 pub(crate) fn retry_after(
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
 ) -> Option<Duration> {
@@ -207,29 +236,53 @@ pub(crate) fn retry_after(
     if let Some(millis) = head.headers.get("grpc-retry-pushback-ms") {
         return parse_digits(millis.as_bytes()).map(Duration::from_millis);
     }
-    let value = head.headers.get(header::RETRY_AFTER)?;
-    if let Some(seconds) = parse_digits(value.as_bytes()) {
-        return Some(Duration::from_secs(seconds));
-    }
-    // A date counts from the date of the answer, so that clocks that differ do no harm.
-    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    date(value)?.duration_since(date(head.headers.get(header::DATE)?)?).ok()
+    asked_in(head.headers).filter_map(Result::ok).max()
 }
 
-/// As [`retry_after`], and whether it asks them not to come again at all.
+/// As [`retry_after`], and whether it asks them not to come again at all. A date of which nobody
+/// can tell how far it is off is further than anybody waits.
+#[inline]
 pub(crate) fn asked(
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,
 ) -> Option<Wait> {
-    match &outcome {
-        Ok(head) if head.extensions.get::<Rejection>().is_none() => {
-            if let Some(wait) = pushback(head.headers) {
-                return Some(wait);
-            }
-        }
-        Ok(_) | Err(None) => {}
-        Err(Some(error)) => return tonic::asked(*error),
+    let head = match outcome {
+        Ok(head) => head,
+        Err(error) => return tonic::asked(error?),
+    };
+    if let Some(rejection) = head.extensions.get::<Rejection>() {
+        return rejection.retry_after().map(Wait::After);
     }
-    retry_after(outcome).map(Wait::After)
+    pushback(head.headers).or_else(|| {
+        let waits = asked_in(head.headers).map(|wait| wait.unwrap_or(Duration::MAX));
+        waits.max().map(Wait::After)
+    })
+}
+
+/// What each `Retry-After` asks for.
+fn asked_in(headers: &HeaderMap) -> impl Iterator<Item = Result<Duration, Unmeasured>> {
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    headers.get_all(header::RETRY_AFTER).iter().filter_map(move |value| {
+        if let Some(seconds) = seconds(value.as_bytes()) {
+            return Some(Ok(Duration::from_secs(seconds)));
+        }
+        let at = date(value)?;
+        // It counts from the date of the answer, so that clocks that differ do no harm.
+        let Some(from) = headers.get(header::DATE).and_then(date) else {
+            return Some(Err(Unmeasured));
+        };
+        at.duration_since(from).ok().map(Ok)
+    })
+}
+
+/// A date without another to count from.
+#[derive(Clone, Copy, Debug)]
+struct Unmeasured;
+
+/// A number of seconds, of three years at the most: what is longer is just as far away.
+fn seconds(digits: &[u8]) -> Option<u64> {
+    const MOST: u64 = 99_999_999;
+    let all_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    all_digits.then(|| parse_digits(digits).unwrap_or(MOST))
 }
 
 /// What `grpc-retry-pushback-ms` asks for, among headers or trailers.
@@ -241,6 +294,7 @@ pub(crate) fn pushback(headers: &HeaderMap) -> Option<Wait> {
 
 /// Whether tonic gave up on the deadline that we handed it: as an error of this process, or as
 /// the answer of a server. It calls both `Cancelled`, which would blame the caller.
+#[inline]
 pub(crate) fn is_timeout(
     facts: Facts,
     outcome: Result<ResponseHead<'_>, Option<&(dyn Error + 'static)>>,

@@ -35,7 +35,7 @@ pub trait Replay: Sized {
     /// # Errors
     ///
     /// With why it cannot be kept. It is unchanged then.
-    fn keep(self, room: Room) -> (Self, Result<Self::Kept, Stop>);
+    fn keep(&mut self, room: Room) -> Result<Self::Kept, Stop>;
 
     /// Whether it can be sent again by now.
     ///
@@ -70,7 +70,7 @@ impl Room {
     }
 }
 
-/// A boxed body, which can take any other body in.
+/// A boxed body, which can take any other body in. Its default is an empty one.
 ///
 /// ```
 /// use buttress_core::{BoxError, http::{Rebox, Recorded}};
@@ -78,6 +78,7 @@ impl Room {
 /// use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 /// # use std::{pin::Pin, task::{Context, Poll}};
 ///
+/// #[derive(Default)]
 /// struct Upload(UnsyncBoxBody<Bytes, BoxError>);
 ///
 /// impl Rebox for Upload {
@@ -94,7 +95,7 @@ impl Room {
 /// #     }
 /// # }
 /// ```
-pub trait Rebox: Body<Data = Bytes> + Unpin {
+pub trait Rebox: Body<Data = Bytes> + Default + Unpin {
     /// Takes in a body that is written down, or played back.
     fn rebox(body: Recorded<Self>) -> Self
     where
@@ -104,22 +105,22 @@ pub trait Rebox: Body<Data = Bytes> + Unpin {
 impl<B: Rebox> Replay for B {
     type Kept = Recording<B>;
 
-    fn keep(self, room: Room) -> (Self, Result<Recording<B>, Stop>) {
+    fn keep(&mut self, room: Room) -> Result<Recording<B>, Stop> {
         if self.is_end_stream() {
-            return (self, Ok(Recording(Reel::Whole { chunks: Arc::new([]), trailers: None })));
+            return Ok(Recording(Reel::Empty));
         }
         if !room.fits(self.size_hint().lower()) {
-            return (self, Err(Stop::BodyTooLarge));
+            return Err(Stop::BodyTooLarge);
         }
         let tape = Arc::new(Mutex::new(Tape::Waiting(None)));
-        let recorder = Recorder::new(self, room, Arc::clone(&tape));
-        let body = B::rebox(Recorded(State::Recording(recorder)));
-        (body, Ok(Recording(Reel::Running { tape, room })))
+        let recorder = Recorder::new(mem::take(self), room, Arc::clone(&tape));
+        *self = B::rebox(Recorded(State::Recording(recorder)));
+        Ok(Recording(Reel::Running { tape, room }))
     }
 
     fn check(kept: &Recording<B>) -> Result<(), Stop> {
         match &kept.0 {
-            Reel::Whole { .. } => Ok(()),
+            Reel::Empty | Reel::Whole { .. } => Ok(()),
             Reel::Running { tape, .. } => match *lock(tape) {
                 Tape::Waiting(Some(_)) | Tape::Whole { .. } => Ok(()),
                 Tape::Waiting(None) | Tape::Partial(_) => Err(Stop::BodyUnfinished),
@@ -135,6 +136,8 @@ impl<B: Rebox> Replay for B {
             match mem::replace(&mut *reel, Tape::TooLong) {
                 Tape::Waiting(Some(source)) => {
                     *reel = Tape::Waiting(None);
+                    // A box that panics gives the body back, for which it locks the tape.
+                    drop(reel);
                     let recorder = Recorder::new(source, *room, Arc::clone(tape));
                     return Ok(B::rebox(Recorded(State::Recording(recorder))));
                 }
@@ -148,9 +151,7 @@ impl<B: Rebox> Replay for B {
                 }
             }
         }
-        let Reel::Whole { chunks, trailers } = &kept.0 else {
-            return Err(Stop::BodyUnfinished);
-        };
+        let Reel::Whole { chunks, trailers } = &kept.0 else { return Ok(B::default()) };
         let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let player =
             Player { chunks: Arc::clone(chunks), next: 0, left, trailers: trailers.clone() };
@@ -164,6 +165,8 @@ pub struct Recording<B>(Reel<B>);
 
 #[derive(Debug)]
 enum Reel<B> {
+    /// There was nothing in it.
+    Empty,
     /// It is being sent the first time, or was.
     Running {
         tape: Arc<Mutex<Tape<B>>>,
@@ -187,6 +190,9 @@ enum Tape<B> {
     },
     TooLong,
 }
+
+/// In so many pieces a body is kept: each takes as much room as 32 bytes of it.
+const MOST_CHUNKS: usize = 512;
 
 fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
     // No code of anybody else's runs while it is locked.
@@ -237,18 +243,37 @@ impl<B> Recorder<B> {
             return;
         };
         self.left = left;
-        if let Tape::Partial(chunks) = &mut *lock(tape) {
+        let mut tape = lock(tape);
+        // There is more to come than was promised.
+        if let Tape::Whole { chunks, .. } = &mut *tape
+            && !data.is_empty()
+        {
+            *tape = Tape::Partial(mem::take(chunks));
+        }
+        if let Tape::Partial(chunks) = &mut *tape
+            && !data.is_empty()
+        {
+            // Whoever sends crumbs must not make us keep more than what they are made of.
+            if chunks.len() == MOST_CHUNKS {
+                *chunks = vec![chunks.concat().into()];
+            }
             chunks.push(data.clone());
+        }
+    }
+
+    /// All data was read, but trailers may follow.
+    fn complete(&mut self, trailers: Option<HeaderMap>) {
+        let Some(tape) = &self.tape else { return };
+        let mut tape = lock(tape);
+        if let Tape::Partial(chunks) | Tape::Whole { chunks, .. } = &mut *tape {
+            *tape = Tape::Whole { chunks: mem::take(chunks), trailers };
         }
     }
 
     /// The last frame was read.
     fn finish(&mut self, trailers: Option<HeaderMap>) {
-        let Some(tape) = self.tape.take() else { return };
-        let mut tape = lock(&tape);
-        if let Tape::Partial(chunks) = &mut *tape {
-            *tape = Tape::Whole { chunks: mem::take(chunks), trailers };
-        }
+        self.complete(trailers);
+        self.tape = None;
     }
 }
 
@@ -267,8 +292,10 @@ impl<B: Body<Data = Bytes> + Unpin> Recorder<B> {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.note(data);
-                    if ended || self.owed == Some(0) {
+                    if ended {
                         self.finish(None);
+                    } else if self.owed == Some(0) {
+                        self.complete(None);
                     }
                 } else {
                     self.finish(frame.trailers_ref().cloned());
@@ -363,13 +390,10 @@ macro_rules! cloned {
         $(impl<$($of)*> Replay for $body {
             type Kept = Self;
 
-            fn keep(self, room: Room) -> (Self, Result<Self, Stop>) {
-                let $kept = &self;
-                if !room.fits($bytes) {
-                    return (self, Err(Stop::BodyTooLarge));
-                }
-                let kept = self.clone();
-                (self, Ok(kept))
+            #[inline]
+            fn keep(&mut self, room: Room) -> Result<Self, Stop> {
+                let $kept = &*self;
+                if room.fits($bytes) { Ok(self.clone()) } else { Err(Stop::BodyTooLarge) }
             }
 
             fn check(_: &Self) -> Result<(), Stop> {

@@ -1,6 +1,8 @@
 use std::task::Context;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header,
+};
 use http_body::Body;
 
 use super::{Classified, Conventional, Peekable, Replay, Room};
@@ -25,8 +27,8 @@ where
     }
 
     #[inline]
-    fn keep(&self, request: Req, limit: usize) -> (Req, Result<Self::Kept, Stop>) {
-        CONVENTIONAL.keep(request, limit)
+    fn keep_of(&self, request: &mut Req, limit: usize) -> Result<Self::Kept, Stop> {
+        CONVENTIONAL.keep_of(request, limit)
     }
 
     fn again(&self, kept: &mut Self::Kept, last: bool) -> Result<Req, Stop> {
@@ -52,13 +54,49 @@ const CONVENTIONAL: Classified = Classified(Conventional);
 /// The head of a request, and what is kept of its body.
 #[derive(Debug)]
 pub struct KeptRequest<B: Replay> {
-    head: Option<Parts>,
+    head: Option<Head>,
     body: B::Kept,
+}
+
+/// What `http::request::Parts` has, which cannot be copied out of a request that stays in one.
+#[derive(Clone, Debug)]
+struct Head {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+}
+
+impl Head {
+    #[inline]
+    fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            // A clone of none would still ask what there is to copy, three times.
+            headers: if headers.is_empty() { HeaderMap::new() } else { headers.clone() },
+            extensions: request.extensions().clone(),
+        }
+    }
+
+    fn with<B>(self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers;
+        *request.extensions_mut() = self.extensions;
+        request
+    }
 }
 
 impl<B: Replay> Kept for KeptRequest<B> {
     fn check(&self) -> Result<(), Stop> {
-        B::check(&self.body)
+        // The last attempt took it along. More may have been granted meanwhile: too late.
+        self.head.as_ref().map_or(Err(Stop::Attempts), |_| B::check(&self.body))
     }
 }
 
@@ -80,20 +118,15 @@ where
     }
 
     #[inline]
-    fn keep(
-        &self,
-        request: Request<B>,
-        limit: usize,
-    ) -> (Request<B>, Result<KeptRequest<B>, Stop>) {
-        let (head, body) = request.into_parts();
-        let (body, kept) = body.keep(Room { limit, promised: promised(&head.headers) });
-        let kept = kept.map(|body| KeptRequest { head: Some(head.clone()), body });
-        (Request::from_parts(head, body), kept)
+    fn keep_of(&self, request: &mut Request<B>, limit: usize) -> Result<KeptRequest<B>, Stop> {
+        let room = Room { limit, promised: promised(request.headers()) };
+        let body = request.body_mut().keep(room)?;
+        Ok(KeptRequest { head: Some(Head::of(request)), body })
     }
 
     fn again(&self, kept: &mut KeptRequest<B>, last: bool) -> Result<Request<B>, Stop> {
         let body = B::again(&mut kept.body)?;
-        Ok(Request::from_parts(take(&mut kept.head, last)?, body))
+        Ok(take(&mut kept.head, last)?.with(body))
     }
 
     fn number(&self, request: &mut Request<B>, facts: Facts, previous: u32, header: &'static str) {
@@ -112,12 +145,15 @@ where
 
 /// [The Idempotency-Key HTTP Header Field](https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/).
 pub(crate) fn is_keyed(headers: &HeaderMap) -> bool {
-    headers.contains_key("idempotency-key")
+    headers.contains_key(IDEMPOTENCY_KEY)
 }
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// What `Content-Length` promises.
+#[inline]
 pub(crate) fn promised(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers.get(&header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Writes how many attempts there were before.

@@ -87,6 +87,7 @@ impl<B, RB: Default, E> Reject<Request<B>, Response<RB>, E> for Respond {
     type Error = E;
     type Context = Protocol;
 
+    #[inline]
     fn context(&self, request: &Request<B>) -> Protocol {
         RequestHead::of(request).facts().protocol
     }
@@ -95,6 +96,7 @@ impl<B, RB: Default, E> Reject<Request<B>, Response<RB>, E> for Respond {
         Ok(rejection.into_response(protocol))
     }
 
+    #[inline]
     fn inner(&self, error: E) -> E {
         error
     }
@@ -105,6 +107,7 @@ impl<B, RB: Default> Reject<Request<B>, Response<RB>, Infallible> for Auto {
     type Error = Infallible;
     type Context = Protocol;
 
+    #[inline]
     fn context(&self, request: &Request<B>) -> Protocol {
         Reject::<_, Response<RB>, Infallible>::context(&Respond, request)
     }
@@ -113,6 +116,7 @@ impl<B, RB: Default> Reject<Request<B>, Response<RB>, Infallible> for Auto {
         Ok(rejection.into_response(protocol))
     }
 
+    #[inline]
     fn inner(&self, error: Infallible) -> Infallible {
         error
     }

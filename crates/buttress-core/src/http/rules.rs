@@ -209,12 +209,15 @@ impl Classify for StatusRules {
 
     type Note = ();
 
+    #[inline]
     fn begin(&self, _: RequestHead<'_>) {}
 
+    #[inline]
     fn head(&self, (): &mut (), facts: Facts, response: ResponseHead<'_>) -> Option<Judgement> {
         self.head(facts, response)
     }
 
+    #[inline]
     fn end(
         &self,
         (): &mut (),
@@ -236,12 +239,15 @@ impl Classify for Conventional {
 
     type Note = ();
 
+    #[inline]
     fn begin(&self, _: RequestHead<'_>) {}
 
+    #[inline]
     fn head(&self, (): &mut (), facts: Facts, response: ResponseHead<'_>) -> Option<Judgement> {
         RULES.head(facts, response)
     }
 
+    #[inline]
     fn end(
         &self,
         (): &mut (),

@@ -129,10 +129,11 @@ impl Course {
         Self { counted: 1, made: 1, ..Self::default() }
     }
 
-    /// How many attempts were made before the one under way.
+    /// How many attempts were made before the one under way, of which the server may know:
+    /// one that never reached it does not count.
     #[must_use]
     pub fn previous(&self) -> u32 {
-        self.made.saturating_sub(1)
+        self.counted.saturating_sub(1)
     }
 
     /// Whether the attempt under way is the last that is counted.

@@ -120,6 +120,7 @@ impl Circuit {
         (slower_than != NEVER).then(|| Duration::from_nanos(slower_than))
     }
 
+    #[inline]
     pub(super) fn rules(&self) -> Guard<Arc<Rules>> {
         self.rules.load()
     }

@@ -86,11 +86,13 @@ impl<C: Case> Permit<C> {
     }
 
     /// Tells observers what the admission of this call made of the breaker.
+    #[inline]
     pub(super) fn tell(&self, moves: &[Move]) {
         self.circuit.tell(moves);
     }
 
     /// The call failed before it had a head.
+    #[inline]
     pub(super) fn failed(&mut self, end: End<'_>, retry_after: Option<Duration>, now: Instant) {
         self.retry_after = retry_after;
         self.end(end, now);
@@ -117,6 +119,7 @@ impl<C: Case> Permit<C> {
         panic.go_on();
     }
 
+    #[inline]
     fn drop_end(&self, now: Instant) -> End<'static> {
         let stage = match self.head {
             Head::Judging => return End::Panicked,
@@ -127,6 +130,7 @@ impl<C: Case> Permit<C> {
         End::Dropped { stage, side: Side::Client, late: self.is_late(stage, now) }
     }
 
+    #[inline]
     fn is_late(&self, stage: Stage, now: Instant) -> bool {
         let policy = self.circuit.rules().settings().on_drop();
         if policy == Dropped::Ignored {
@@ -161,6 +165,7 @@ fn outcome(judgement: Judgement, facts: Facts) -> Outcome {
 impl<C: Case> Unpin for Permit<C> {}
 
 impl<C: Case> Watch for Permit<C> {
+    #[inline]
     fn end(self: Pin<&mut Self>, finish: Finish<'_>) {
         let (this, now) = (self.get_mut(), clock::ready(read));
         let end = match finish {
@@ -174,6 +179,7 @@ impl<C: Case> Watch for Permit<C> {
 }
 
 impl<C: Case> Drop for Permit<C> {
+    #[inline]
     fn drop(&mut self) {
         if !self.ended {
             let now = read();

@@ -1,11 +1,13 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use buttress_core::{
-    Case, End, Facts, Judgement, Kept, Lease, Side, Stage, Timing, clock, guarded,
-    retry::{Again, Course, Failure, Settings, Spent, Started, Stop, When},
+    Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, Verdict, clock,
+    guarded,
+    retry::{Again, Class, Course, Failure, Settings, Spent, Started, Stop, When},
 };
 
 use super::{
@@ -36,7 +38,9 @@ impl<C: Case> Attempt<C> {
     #[inline]
     pub(crate) fn end(&mut self, end: End<'_>, to_head: bool, now: Instant) -> Judgement {
         self.ended = true;
-        let total = now.saturating_duration_since(self.started);
+        // A subtraction of instants costs as much as all else here.
+        let total =
+            if C::TIMED { now.saturating_duration_since(self.started) } else { Duration::ZERO };
         self.case.end(end, Timing { to_head: to_head.then_some(total), total })
     }
 
@@ -58,9 +62,13 @@ impl<C: Case> Attempt<C> {
     /// Works for this attempt, which ends if that panics.
     #[inline]
     pub(crate) fn guard<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        guarded(work, || {
-            self.end(End::Panicked, false, read());
-        })
+        guarded(work, || self.end_unwinding(End::Panicked))
+    }
+
+    /// A classifier that panics must not turn a panic that unwinds already into an abort.
+    #[cold]
+    fn end_unwinding(&mut self, end: End<'_>) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.end(end, false, read())));
     }
 }
 
@@ -70,22 +78,21 @@ impl<C: Case> Drop for Attempt<C> {
             return;
         }
         let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: false };
-        // A classifier that panics must not turn a panic that unwinds already into an abort.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.end(end, false, read())));
+        self.end_unwinding(end);
     }
 }
 
-/// What a second attempt takes.
-#[derive(Debug)]
-pub(super) enum Spare<S, K> {
-    Kept {
-        service: S,
-        kept: K,
-    },
-    /// It is only decided whether there would be one.
-    Shadow,
-    Not(Stop),
+/// Whether it is only decided if there would be a second attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shadow {
+    Off,
+    On,
+    /// On, and that was decided.
+    Decided,
 }
+
+/// How an attempt fails that took too long.
+pub(super) const CUT: Failure = Failure { class: Class::Retried, asked: None, unreached: false };
 
 /// One request, from its first attempt to its last.
 #[derive(Debug)]
@@ -94,7 +101,11 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) attempt: Attempt<C>,
     pub(super) facts: Facts,
     pub(super) course: Course,
-    pub(super) spare: Spare<S, K>,
+    /// What a second attempt takes, or why there is none. Each has its own place, so that what is
+    /// large is put there at once.
+    pub(super) service: Option<S>,
+    pub(super) kept: Result<K, Stop>,
+    pub(super) shadow: Shadow,
     pub(super) deadline: Option<Instant>,
     /// Whether the request itself carries the deadline.
     pub(super) is_told: bool,
@@ -109,20 +120,62 @@ pub(super) struct Call<S, C: Case, K> {
 }
 
 impl<S, C: Case, K> Call<S, C, K> {
-    /// Sets the clock of an attempt that begins.
+    /// Sets the clock of an attempt that begins. `can_refuse` says whether what that takes was kept
+    /// of the request, when it came: a limit that was set since is for those that come from now on.
     #[inline]
-    pub(super) fn begin(&mut self, settings: &Settings, now: Instant) {
+    pub(super) fn begin(&mut self, settings: &Settings, now: Instant, can_refuse: bool) {
         let Some(limit) = settings.of_attempt() else { return };
         // What is left to the last one is the caller's to say.
-        let is_free = self.deadline.is_some() && self.course.is_last(settings);
-        self.due = now.checked_add(limit.get()).filter(|_| !is_free);
+        let is_last =
+            self.course.is_last(settings) || self.kept.is_err() && self.shadow == Shadow::Off;
+        let is_free = self.deadline.is_some() && is_last;
+        let is_limited = can_refuse && !is_free;
+        self.due = now.checked_add(limit.get()).filter(|_| is_limited);
     }
 
-    /// Works for the attempt under way, and lets it know by when it must be done.
+    /// As [`Call::begin`], of a later attempt, by the settings of now.
+    pub(super) fn begin_next(&mut self, now: Instant, can_refuse: bool) {
+        let settings = self.state.settings.load();
+        self.begin(&settings, now, can_refuse);
+    }
+
+    /// By when what is inside must be done. A limit that is only tried out is nobody's.
     #[inline]
-    pub(super) fn within<T>(&mut self, work: impl FnOnce(&mut Attempt<C>) -> T) -> T {
-        let _within = clock::within(clock::Due { head: self.due, end: None });
-        work(&mut self.attempt)
+    pub(super) fn within(&self) -> Option<clock::Within> {
+        let head = self.due.filter(|_| self.shadow == Shadow::Off)?;
+        Some(clock::within(clock::Due { head: Some(head), end: None }))
+    }
+
+    /// In shadow mode, decides what would become of an attempt that took too long, and lets it go
+    /// on: then nothing more is decided.
+    pub(super) fn decide_in_shadow(&mut self, now: Instant) -> bool
+    where
+        K: Kept,
+    {
+        let in_shadow = self.shadow == Shadow::On;
+        if in_shadow {
+            self.again(CUT, now);
+            self.shadow = Shadow::Decided;
+            self.due = None;
+        }
+        in_shadow
+    }
+
+    /// What its caller is told when time ran out.
+    pub(super) fn timed_out(&self, why: &'static str) -> Rejection {
+        Rejection::new(Kind::TimedOut, Arc::clone(&self.state.name)).because(why)
+    }
+
+    /// Whether the head alone says that all is well; then it is handed out.
+    #[inline]
+    pub(super) fn is_good(&mut self, now: Instant) -> bool {
+        let judged = self.attempt.case.judged();
+        let good = judged.is_some_and(|judged| judged.verdict == Verdict::Good);
+        if good {
+            self.attempt.hand_out(now);
+            self.succeeded();
+        }
+        good
     }
 
     /// An attempt succeeded.
@@ -138,15 +191,21 @@ impl<S, C: Case, K> Call<S, C, K> {
     where
         K: Kept,
     {
+        if self.shadow == Shadow::Decided {
+            return None;
+        }
+        // The attempt is over, and its leave is there for the next one.
+        self.spent = None;
         let (state, settings) = (&self.state, &**self.state.settings.load());
         let budget = settings.of_budget();
         if failure.is_counted() {
             budget.failed();
         }
-        let (kept, in_shadow) = match &self.spare {
-            Spare::Kept { kept, .. } => (kept.check(), false),
-            Spare::Shadow => (Ok(()), true),
-            Spare::Not(stop) => (Err(*stop), false),
+        let in_shadow = self.shadow == Shadow::On;
+        let kept = match &self.kept {
+            Ok(kept) => kept.check(),
+            Err(_) if in_shadow => Ok(()),
+            Err(stop) => Err(*stop),
         };
         let mut spent = None;
         let withdraw = || {
@@ -170,7 +229,6 @@ impl<S, C: Case, K> Call<S, C, K> {
             }
             Ok(again) => {
                 state.count(if again.transparent { Count::Transparent } else { Count::Retry });
-                // That for the attempt before, if any, is given back first.
                 self.spent = spent;
                 Some(again)
             }

@@ -3,21 +3,19 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
 use buttress_core::{
-    Case, End, Judge, Kept, Kind, Protocol, Reject, Rejection, Resend, Side, Verdict, clock,
-    is_unreached,
-    retry::{Class, Failure, Stop},
+    Case, End, Judge, Kept, Protocol, Reject, Resend, Side, Verdict, clock, is_unreached,
+    retry::{Failure, Settings, Stop},
 };
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::attempt::{Attempt, Call, Spare};
+use super::attempt::{Attempt, CUT, Call};
 use crate::clock::read;
 
 /// The response of a [`Retry`](super::Retry) service.
@@ -31,6 +29,7 @@ pub struct ResponseFuture<S, F, X, C: Case, Request, K, Context> {
     #[pin]
     timer: Option<Sleep>,
     call: Call<S, C, K>,
+    /// `None` where nothing is ever refused.
     context: Option<Context>,
     exchange: X,
     request: PhantomData<fn(Request)>,
@@ -50,21 +49,34 @@ enum Step<F> {
     Over,
 }
 
-/// How an attempt ended.
-enum Outcome<Response, Error> {
-    Answered(Result<Response, Error>),
-    /// It took too long.
-    TimedOut,
-    /// The service failed before it was ready for the attempt.
+/// Why an attempt was not made for which there was leave.
+enum Unmade<Error> {
+    /// The service failed before it was ready.
     Unready(Error),
+    /// The service was ready when the caller had gone.
+    Late,
 }
 
 impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, Kept> {
+    /// Of a call that has not begun.
     #[inline]
-    pub(super) fn new(inner: F, call: Call<S, C, K>, context: Kept, exchange: X) -> Self {
-        let step = Step::Running { inner };
-        let context = Some(context);
-        Self { step, timer: None, call, context, exchange, request: PhantomData }
+    pub(super) fn new(call: Call<S, C, K>, context: Option<Kept>, exchange: X) -> Self {
+        Self { step: Step::Over, timer: None, call, context, exchange, request: PhantomData }
+    }
+
+    /// Makes the first attempt. Where the future is already, for it is large to move.
+    #[inline]
+    pub(super) fn begin(&mut self, settings: &Settings, now: Instant, make: impl FnOnce() -> F) {
+        self.call.begin(settings, now, self.context.is_some());
+        let within = self.call.within();
+        let inner = self.call.attempt.guard(make);
+        drop(within);
+        self.step = Step::Running { inner };
+    }
+
+    #[inline]
+    pub(super) fn call(&mut self) -> &mut Call<S, C, K> {
+        &mut self.call
     }
 }
 
@@ -96,30 +108,52 @@ where
                     return Poll::Pending;
                 }
                 this.timer.set(None);
-                let settings = call.state.settings.load();
-                call.begin(&settings, clock::ready(read));
-                drop(settings);
+                call.begin_next(clock::ready(read), this.context.is_some());
                 this.step.set(Step::Readying);
                 continue;
             }
-            let outcome = match poll_attempt(this.step.as_mut(), call, exchange, cx) {
-                Poll::Ready(outcome) => outcome,
-                Poll::Pending => {
-                    let Some(due) = call.due else { return Poll::Pending };
-                    if !rang {
-                        ready!(sleep(this.timer.as_mut(), due).poll(cx));
-                    }
-                    Outcome::TimedOut
+            let polled = match start(this.step.as_mut(), call, exchange, cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => {
+                    let StepProj::Running { inner } = this.step.as_mut().project() else {
+                        panic!("polled after completion")
+                    };
+                    let _within = call.within();
+                    call.attempt.guard(|| inner.poll(cx))
+                }
+                Poll::Ready(Err(unmade)) => {
+                    this.step.set(Step::Over);
+                    return Poll::Ready(refuse::<X, Request, _, _, _, _, _>(
+                        unmade,
+                        call,
+                        exchange,
+                        this.context,
+                    ));
                 }
             };
+            if polled.is_pending() {
+                let Some(due) = call.due else { return Poll::Pending };
+                if !rang {
+                    ready!(sleep(this.timer.as_mut(), due).poll(cx));
+                }
+                if call.decide_in_shadow(clock::ready(read)) {
+                    // It goes on, and nothing else is decided of it.
+                    this.timer.set(None);
+                    continue;
+                }
+            }
             // What is inside goes now: the body that it sends has then said how far it came.
             this.step.set(Step::Over);
             this.timer.set(None);
-            let again = match outcome {
-                Outcome::Answered(Ok(response)) => {
+            let again = match polled {
+                Poll::Ready(Ok(response)) => {
                     // Most are good, and then nobody asks what time it is.
                     let ended = call.attempt.ends(|| clock::ready(read));
-                    let (response, failure) = judge::<_, X, Request, _, S::Error, _, _>(
+                    exchange.head(&mut call.attempt.case, &response);
+                    if call.is_good(ended) {
+                        return Poll::Ready(Ok(exchange.lay_open(response)));
+                    }
+                    let (response, failure) = doubt::<_, X, Request, _, S::Error, _, _>(
                         call, exchange, response, ended, cx,
                     );
                     let Some(again) =
@@ -131,7 +165,7 @@ where
                     drop(response);
                     again
                 }
-                Outcome::Answered(Err(error)) => {
+                Poll::Ready(Err(error)) => {
                     let now = clock::ready(read);
                     let failure =
                         failure::<_, X, Request, S::Response, _, _, _>(call, exchange, &error, now);
@@ -143,23 +177,16 @@ where
                     drop(error);
                     again
                 }
-                Outcome::TimedOut => {
+                // It took too long.
+                Poll::Pending => {
                     let now = clock::ready(read);
                     call.attempt.time_out(now);
-                    let class = Class::Retried;
-                    let failure = Failure { class, asked: None, unreached: false };
-                    let Some(again) = call.again(failure, now) else {
-                        let rejection =
-                            Rejection::new(Kind::TimedOut, Arc::clone(&call.state.name))
-                                .because("timed out waiting for an attempt");
-                        let context = this.context.take().expect("polled after completion");
+                    let Some(again) = call.again(CUT, now) else {
+                        let rejection = call.timed_out("timed out waiting for an attempt");
+                        let context = this.context.take().expect("kept where time is limited");
                         return Poll::Ready(exchange.reject(context, rejection));
                     };
                     again
-                }
-                Outcome::Unready(error) => {
-                    call.state.stopped(Stop::Unready);
-                    return Poll::Ready(Err(exchange.inner(error)));
                 }
             };
             call.due = None;
@@ -176,50 +203,76 @@ where
     }
 }
 
-/// Polls an attempt, once the service has become ready for it.
+/// Makes the next attempt, if it is time for one, once the service has become ready for it.
 #[inline]
-fn poll_attempt<S, X, Request>(
+fn start<S, X, Request>(
     mut step: Pin<&mut Step<S::Future>>,
     call: &mut Call<S, X::Case, <X as Resend<Request, S::Response>>::Kept>,
     exchange: &X,
     cx: &mut Context<'_>,
-) -> Poll<Outcome<S::Response, S::Error>>
+) -> Poll<Result<(), Unmade<S::Error>>>
 where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error> + Resend<Request, S::Response>,
 {
-    let _within = clock::within(clock::Due { head: call.due, end: None });
-    if matches!(*step, Step::Readying) {
-        let Spare::Kept { service, kept } = &mut call.spare else {
-            unreachable!("only what was kept is tried again")
-        };
-        if let Err(error) = ready!(service.poll_ready(cx)) {
-            return Poll::Ready(Outcome::Unready(error));
-        }
-        let entered = clock::enter(read);
-        let (now, facts) = (entered.now(), call.facts);
-        let settings = call.state.settings.load();
-        let last = call.course.is_final(&settings);
-        let mut request = exchange.again(kept, last).expect("it was checked before the wait");
-        exchange.number(&mut request, facts, call.course.previous(), call.headers.attempt);
-        if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
-            exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
-        }
-        call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
-        // A hedge further in that spends from the same budget.
-        let _covered = settings.of_budget().cover();
-        let inner = call.attempt.guard(|| service.call(request));
-        step.set(Step::Running { inner });
+    if !matches!(*step, Step::Readying) {
+        return Poll::Ready(Ok(()));
     }
-    match step.project() {
-        StepProj::Running { inner } => call.attempt.guard(|| inner.poll(cx)).map(Outcome::Answered),
-        _ => panic!("polled after completion"),
+    let _within = call.within();
+    let (Some(service), Ok(kept)) = (&mut call.service, &mut call.kept) else {
+        unreachable!("only what was kept is tried again")
+    };
+    if let Err(error) = ready!(service.poll_ready(cx)) {
+        return Poll::Ready(Err(Unmade::Unready(error)));
+    }
+    let entered = clock::enter(read);
+    let (now, facts) = (entered.now(), call.facts);
+    if call.deadline.is_some_and(|deadline| deadline <= now) {
+        return Poll::Ready(Err(Unmade::Late));
+    }
+    let settings = call.state.settings.load();
+    let last = call.course.is_final(&settings);
+    let mut request = exchange.again(kept, last).expect("it was checked before the wait");
+    let previous = call.course.previous();
+    if previous > 0 {
+        exchange.number(&mut request, facts, previous, call.headers.attempt);
+    }
+    if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
+        exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
+    }
+    call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
+    // A hedge further in that spends from the same budget.
+    let _covered = settings.of_budget().cover();
+    let inner = call.attempt.guard(|| service.call(request));
+    step.set(Step::Running { inner });
+    Poll::Ready(Ok(()))
+}
+
+/// What a caller gets whose next attempt was not made.
+fn refuse<X, Request, Response, Failed, S, C: Case, K>(
+    unmade: Unmade<Failed>,
+    call: &Call<S, C, K>,
+    exchange: &X,
+    context: &mut Option<X::Context>,
+) -> Result<Response, X::Error>
+where
+    X: Reject<Request, Response, Failed>,
+{
+    match unmade {
+        Unmade::Unready(error) => {
+            call.state.stopped(Stop::Unready);
+            Err(exchange.inner(error))
+        }
+        Unmade::Late => {
+            call.state.stopped(Stop::Deadline);
+            let rejection = call.timed_out("timed out waiting for a ready service");
+            exchange.reject(context.take().expect("kept where time is limited"), rejection)
+        }
     }
 }
 
-/// Judges a response by its head, or by trailers that follow at once.
-#[inline]
-fn judge<S, X, Request, Response, Error, C: Case, K>(
+/// Judges a response that is not good by its head alone: perhaps by trailers that follow at once.
+fn doubt<S, X, Request, Response, Error, C: Case, K>(
     call: &mut Call<S, C, K>,
     exchange: &X,
     response: Response,
@@ -230,17 +283,10 @@ where
     X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
 {
     let attempt = &mut call.attempt;
-    exchange.head(&mut attempt.case, &response);
-    let judged = attempt.case.judged();
-    if judged.is_some_and(|judged| judged.verdict == Verdict::Good) {
-        attempt.hand_out(now);
-        call.succeeded();
-        return (exchange.lay_open(response), None);
-    }
     let mut asked = exchange.asked(Ok(&response));
     let mut response = exchange.lay_open(response);
     let mut facts = attempt.case.facts();
-    let judgement = if let Some(judged) = judged {
+    let judgement = if let Some(judged) = attempt.case.judged() {
         attempt.hand_out(now);
         judged
     } else {

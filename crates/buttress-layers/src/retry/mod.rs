@@ -54,9 +54,13 @@
 //!
 //! `Retry-After` and `grpc-retry-pushback-ms` are obeyed: a retry is never earlier than asked, and
 //! never earlier than the backoff. What never reached the server, for want of a connection, is
-//! sent again at once and for nothing, but only once. A refused gRPC call is seen whether its
-//! status comes with the head or behind it; a head without a message that comes at once is
-//! handed out, so that no stream is held up.
+//! sent again at once and for nothing, but only once, if it was kept: a `POST` without a key was
+//! not. A refused gRPC call is seen whether its status comes with the head or in trailers that
+//! follow at once; a head behind which nothing has come yet is handed out, so that no stream is
+//! held up, and is not retried any more.
+//!
+//! `Retry-After` is read in seconds and as a date, which counts from the `Date` beside it; of
+//! several the longest counts. A date without a `Date` is further off than anybody waits.
 //!
 //! # The budget
 //!
@@ -81,10 +85,11 @@
 //! [`attempt_timeout`](buttress_core::retry::Settings::attempt_timeout) to its head has failed, and
 //! the last one is refused with a [`Rejection`](buttress_core::Rejection) of kind `TimedOut`; where
 //! the caller's deadline is known, from its request or a [`timeout`](crate::timeout) around this
-//! layer, that is the last one's only limit.
+//! layer, that is the only limit of an attempt upon which none can follow. A service that becomes
+//! ready for an attempt past the deadline is not called any more.
 //!
-//! In *shadow* mode it decides and counts and retries nothing: requests are not kept, budgets are
-//! looked at and not spent.
+//! In *shadow* mode it decides and counts and retries nothing: requests are not kept, attempts
+//! not cut, budgets looked at and not spent.
 //!
 //! # Defaults
 //!
@@ -95,8 +100,9 @@
 //!
 //! At every level of a chain of services: retry next to where it fails, or next to who knows what
 //! to do. Inside a breaker, whose counts would then be those of requests and not of attempts. And
-//! not beside a client's own retries: reqwest's are switched off with
-//! `.retry(reqwest::retry::never())`.
+//! not beside a client's own retries, which its budget does not see: `reqwest::client` and
+//! `HttpClient::build` of this crate build a reqwest client without them, and hyper-util's has
+//! `retry_canceled_requests(false)`.
 
 pub(crate) mod attempt;
 mod future;

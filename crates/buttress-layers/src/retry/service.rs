@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    attempt::{Attempt, Call, Spare},
+    attempt::{Attempt, Call, Shadow},
     handle::{Count, State},
     layer::Headers,
 };
@@ -87,7 +87,7 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let entered = clock::enter(read);
         let now = entered.now();
         self.refresh();
@@ -100,7 +100,9 @@ where
         let told = exchange.deadline(&request, facts, Some(self.headers.deadline));
         let theirs = told.and_then(|remaining| remaining.ends(now));
         let deadline = theirs.into_iter().chain(clock::due().head).min();
-        let context = exchange.context(&request);
+        // Only time that runs out is ever refused here.
+        let can_refuse = settings.of_attempt().is_some() || deadline.is_some();
+        let context = can_refuse.then(|| exchange.context(&request));
         let attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
 
         // Nothing is kept of what will not be sent again, whatever becomes of it.
@@ -109,27 +111,18 @@ where
             // By the codes that it ends in.
             Protocol::Grpc | Protocol::Plain => true,
         };
-        let (request, spare) = if !settings.may_retry() {
-            (request, Spare::Not(Stop::Attempts))
-        } else if !repeats {
-            (request, Spare::Not(Stop::Method))
-        } else if state.is_shadow() {
-            (request, Spare::Shadow)
-        } else {
-            let (request, kept) = exchange.keep(request, settings.of_body());
-            let spare = match kept {
-                Ok(kept) => Spare::Kept { service: self.inner.clone(), kept },
-                Err(stop) => Spare::Not(stop),
-            };
-            (request, spare)
-        };
-        let course = Course::new();
-        let mut call = Call {
+        let may_retry = settings.may_retry();
+        let shadow =
+            if may_retry && repeats && state.is_shadow() { Shadow::On } else { Shadow::Off };
+        let keeps = may_retry && repeats && shadow == Shadow::Off;
+        let call = Call {
             state,
             attempt,
             facts,
-            course,
-            spare,
+            course: Course::new(),
+            service: None,
+            kept: Err(if may_retry { Stop::Method } else { Stop::Attempts }),
+            shadow,
             deadline,
             is_told: told.is_some(),
             due: None,
@@ -139,10 +132,17 @@ where
             nested: entered.is_nested(),
             headers: self.headers,
         };
-        call.begin(settings, now);
-        let covered = settings.of_budget().cover();
-        let inner = call.within(|attempt| attempt.guard(|| self.inner.call(request)));
-        drop(covered);
-        ResponseFuture::new(inner, call, context, self.exchange.clone())
+        let mut future = ResponseFuture::new(call, context, self.exchange.clone());
+        if keeps {
+            let call = future.call();
+            call.kept = exchange.keep_of(&mut request, settings.of_body());
+            call.service = call.kept.is_ok().then(|| self.inner.clone());
+        }
+        future.begin(settings, now, || {
+            // A hedge further in that spends from the same budget.
+            let _covered = settings.of_budget().cover();
+            self.inner.call(request)
+        });
+        future
     }
 }

@@ -230,6 +230,16 @@ async fn one_budget_is_spent_by_all_that_share_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_leave_of_a_retry_that_failed_pays_for_the_next() {
+    let one = InFlight::new(Ratio::ZERO).floor(1);
+    let (calls, layer) = (Calls::default(), plain(every(MS).attempts(4).budget(one)));
+
+    assert!(layer.layer(calls.fails(3)).oneshot(()).await.is_ok());
+
+    assert_eq!(layer.handle().snapshot().stopped(Stop::Budget), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_in_flight_is_given_back_however_a_call_ends() {
     let budget = Budget::from(InFlight::new(Ratio::ZERO).floor(1));
     let layer = plain(every(100 * MS).budget(budget.clone()));
@@ -286,6 +296,23 @@ async fn shadow_mode_decides_and_counts_and_retries_nothing() {
 
     assert_eq!((calls.made(), handle.snapshot().would_retry()), (5, 5));
     assert_eq!((handle.snapshot().retries(), handle.balance()), (0, Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_cuts_no_attempt_and_counts_that_it_would_have() {
+    let limit = every(MS).attempt_timeout(TimeLimit::from_millis(50));
+    let layer = plain(limit);
+    layer.handle().set_shadow(true);
+    let service = layer.layer(service_fn(async |fails: bool| {
+        tokio::time::sleep(100 * MS).await;
+        if fails { Err(BoxError::from("down")) } else { Ok(()) }
+    }));
+
+    assert!(service.clone().oneshot(false).await.is_ok());
+    assert_eq!(service.oneshot(true).await.unwrap_err().to_string(), "down");
+
+    let counts = layer.handle().snapshot();
+    assert_eq!((counts.would_retry(), counts.retries()), (2, 0), "once for each request");
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,7 @@ impl<C: Case> Recording<C> {
 
     /// Gives a route that has not been seen before its place, unless its caller made it up. Says
     /// whether this is the first to find no room.
+    #[inline]
     fn settle_place(&mut self, facts: Facts) -> bool {
         if let Place::New(template) = &mut self.place {
             let template = mem::take(template);
@@ -120,6 +121,7 @@ impl<C: Case> Recording<C> {
         self.place == Place::Other && self.state.routes.is_full_and_untold()
     }
 
+    #[inline]
     fn drop_end(&self, now: Instant) -> End<'static> {
         if self.judging {
             return End::Panicked;
@@ -134,6 +136,7 @@ impl<C: Case> Recording<C> {
 impl<C: Case> Unpin for Recording<C> {}
 
 impl<C: Case> Watch for Recording<C> {
+    #[inline]
     fn end(self: Pin<&mut Self>, finish: Finish<'_>) {
         let (this, now) = (self.get_mut(), clock::ready(read));
         let end = match finish {
@@ -147,6 +150,7 @@ impl<C: Case> Watch for Recording<C> {
 }
 
 impl<C: Case> Drop for Recording<C> {
+    #[inline]
     fn drop(&mut self) {
         if !self.ended {
             let now = read();

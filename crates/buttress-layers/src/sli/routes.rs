@@ -112,17 +112,20 @@ impl Routes {
         Place::Other
     }
 
+    #[inline]
     fn is_full(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.capacity
     }
 
     /// Whether there is no more room, and nobody has asked since.
+    #[inline]
     pub(super) fn is_full_and_untold(&self) -> bool {
         self.is_full()
             && !self.told.load(Ordering::Relaxed)
             && !self.told.swap(true, Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }

@@ -51,6 +51,10 @@ impl State {
     /// Lets a request pass, or says why not; in shadow mode it always passes.
     #[inline]
     pub(super) fn admit(&self, now: impl Fn() -> Instant) -> Option<Rejection> {
+        // Nobody is refused while all is well, and then there is nothing more to look at.
+        if !self.throttling.load(Ordering::Relaxed) {
+            return None;
+        }
         let throttle = self.throttle.load();
         if throttle.admits(&now, || self.random.draw()) {
             return None;

@@ -53,6 +53,9 @@
 //!
 //! [`Settings::new`](buttress_core::throttle::Settings::new): twice what is accepted, over two
 //! minutes; nine in ten are refused at the most, and one request passes each second in any case.
+//! So some traffic always passes, and a service that has recovered is found out. Nothing is held
+//! back as long as half of what is asked for is accepted; a client with little traffic wants an
+//! [`allowance`](buttress_core::throttle::Settings::allowance), or its first failure counts for half.
 //!
 //! # When not to use
 //!

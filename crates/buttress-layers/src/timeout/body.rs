@@ -44,11 +44,13 @@ impl Cut {
 impl Watch for Cut {
     /// The timer is asked before the body, which may use up the task's budget: a timer without
     /// any would be pending for ever.
+    #[inline]
     fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.project();
         *this.rang = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
     }
 
+    #[inline]
     fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
         let mut this = self.project();
         *this.waiting_since = match (waiting, *this.idle) {
@@ -80,5 +82,6 @@ impl Watch for Cut {
         }
     }
 
+    #[inline]
     fn end(self: Pin<&mut Self>, _: Finish<'_>) {}
 }

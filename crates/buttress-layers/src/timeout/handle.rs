@@ -1,12 +1,16 @@
 use std::{
     array,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
-use buttress_core::{Change, Event, Kind, Observe, Observers, Rejection, Shared, cells::Counter};
+use buttress_core::{
+    Change, Event, Expired, Kind, Observe, Observers, Rejection, Shared,
+    cells::{Buckets, Counter},
+};
 
 use super::{Clock, Limits, limits::LiveLimits};
 
@@ -18,6 +22,9 @@ pub(super) struct State {
     shadow: AtomicBool,
     expired: [Counter; Clock::ALL.len()],
     stillborn: Counter,
+    /// Served though they came late, because of the cap.
+    spared: Counter,
+    pub(super) cap: OnceLock<Expired>,
     observers: Observers,
 }
 
@@ -29,6 +36,8 @@ impl State {
             shadow: AtomicBool::new(false),
             expired: array::from_fn(|_| Counter::new()),
             stillborn: Counter::new(),
+            spared: Counter::new(),
+            cap: OnceLock::new(),
             observers: Observers::default(),
         }
     }
@@ -41,13 +50,35 @@ impl State {
         (!self.is_shadow()).then(rejection)
     }
 
-    /// Counts a request whose deadline had passed before it came; `None` in shadow mode.
-    pub(super) fn refuse(&self) -> Option<Rejection> {
-        self.stillborn.increment();
-        let rejection = || Rejection::new(Kind::Expired, Arc::clone(&self.name));
-        (!self.is_shadow()).then(rejection)
+    /// What becomes of a request whose caller waits until `deadline`.
+    #[inline]
+    pub(super) fn arrives(&self, deadline: Option<Instant>, now: Instant) -> Arrival {
+        let is_late = deadline.is_some_and(|deadline| deadline <= now);
+        if let Some(cap) = self.cap.get() {
+            if let Some(deadline) = deadline {
+                cap.came(deadline, now);
+            }
+            if !is_late || !cap.may_refuse(now) {
+                cap.served(now);
+                if is_late {
+                    self.spared.increment();
+                    return Arrival::Spared;
+                }
+            }
+        }
+        if is_late { self.refuse() } else { Arrival::InTime }
     }
 
+    /// Counts a request whose deadline had passed before it came.
+    fn refuse(&self) -> Arrival {
+        self.stillborn.increment();
+        if self.is_shadow() {
+            return Arrival::Tried;
+        }
+        Arrival::Refused(Rejection::new(Kind::Expired, Arc::clone(&self.name)))
+    }
+
+    #[inline]
     pub(super) fn is_shadow(&self) -> bool {
         self.shadow.load(Ordering::Relaxed)
     }
@@ -55,6 +86,18 @@ impl State {
     fn emit(&self, change: Change) {
         self.observers.emit(&Event { layer: "timeout", name: &self.name, key: None, change });
     }
+}
+
+/// Whether a request came before its deadline, and what becomes of it if not.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    InTime,
+    /// It is refused before it starts.
+    Refused(Rejection),
+    /// It would have been, but for shadow mode.
+    Tried,
+    /// It is served all the same, because enough others were refused.
+    Spared,
 }
 
 /// Reads and moves the state of a [`TimeoutLayer`](super::TimeoutLayer) while it works.
@@ -88,7 +131,16 @@ impl TimeoutHandle {
         TimeoutSnapshot {
             expired: array::from_fn(|clock| self.state.expired[clock].total()),
             refused: self.state.stillborn.total(),
+            spared: self.state.spared.total(),
         }
+    }
+
+    /// How long after their deadlines requests came, and how long before: counted where there is
+    /// a [cap](super::TimeoutLayer::refuse_expired_at_most).
+    #[must_use]
+    pub fn arrivals(&self) -> Option<Arrivals> {
+        let cap = self.state.cap.get()?;
+        Some(Arrivals { late: cap.late(), left: cap.left() })
     }
 
     /// The limits for the requests that come from now on.
@@ -109,6 +161,7 @@ impl TimeoutHandle {
 
     /// Whether the layer decides and counts but refuses nothing.
     #[must_use]
+    #[inline]
     pub fn is_shadow(&self) -> bool {
         self.state.is_shadow()
     }
@@ -143,6 +196,16 @@ impl TimeoutHandle {
 pub struct TimeoutSnapshot {
     expired: [u64; Clock::ALL.len()],
     refused: u64,
+    spared: u64,
+}
+
+/// When requests came that had a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrivals {
+    /// How long after it.
+    pub late: Buckets,
+    /// How long before it.
+    pub left: Buckets,
 }
 
 impl TimeoutSnapshot {
@@ -156,5 +219,17 @@ impl TimeoutSnapshot {
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// How many were served though their deadline had passed, because enough others were refused.
+    #[must_use]
+    pub const fn spared(&self) -> u64 {
+        self.spared
+    }
+
+    /// How many came when their deadline had passed: refused or served.
+    #[must_use]
+    pub const fn came_late(&self) -> u64 {
+        self.refused + self.spared
     }
 }

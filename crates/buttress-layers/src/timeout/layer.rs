@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use buttress_core::{Auto, Custom, Plain, Shared, TimeLimit};
+use buttress_core::{Auto, Custom, Expired, ExpiredCap, Plain, Shared, TimeLimit};
 use tower_layer::Layer;
 
 use super::{Limits, Timeout, TimeoutHandle, handle::State};
@@ -51,6 +51,32 @@ impl<X> TimeoutLayer<X> {
     #[must_use]
     pub fn propagate_in(mut self, header: &'static str) -> Self {
         self.propagate = Some(header::checked(header));
+        self
+    }
+
+    /// Refuses no more than this share of the work whose deadline has passed, where all of it is
+    /// otherwise: so many as are served pay for one refusal. Who sends wrong deadlines is served so
+    /// most of the time, within our own limits.
+    ///
+    /// Only with [`propagate`](Self::propagate). It becomes part of the layer's state, once.
+    ///
+    /// ```
+    /// use buttress_core::{ExpiredCap, Ratio, TimeLimit};
+    /// use buttress_layers::timeout::TimeoutLayer;
+    ///
+    /// let layer = TimeoutLayer::new("checkout", TimeLimit::from_secs(2))
+    ///     .propagate()
+    ///     .refuse_expired_at_most(ExpiredCap::new(Ratio::percent(20)));
+    /// assert_eq!(layer.handle().snapshot().came_late(), 0);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If this layer, or a clone of it, has a cap already.
+    #[must_use]
+    pub fn refuse_expired_at_most(self, cap: impl Into<ExpiredCap>) -> Self {
+        let set = self.state.cap.set(Expired::new(cap.into()));
+        assert!(set.is_ok(), "a timeout has one cap on what it refuses as expired, and has it");
         self
     }
 

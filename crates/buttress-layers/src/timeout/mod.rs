@@ -43,6 +43,9 @@
 //! starts. What tonic says when it gives up on such a deadline itself, `Cancelled`, becomes
 //! `DEADLINE_EXCEEDED`, with propagation or without.
 //!
+//! Where deadlines may be wrong, [`refuse_expired_at_most`](TimeoutLayer::refuse_expired_at_most)
+//! puts a cap on that: of expired work it refuses a share of what is served, and serves the rest.
+//!
 //! A deadline is believed, whoever sends it: propagate between services of yours, and not where
 //! strangers call. In shadow mode a deadline of the caller's travels on and a limit of ours does
 //! not. On a native reqwest request it travels in the header alone.
@@ -92,7 +95,7 @@ mod tests;
 pub use self::{
     body::Cut,
     future::ResponseFuture,
-    handle::{TimeoutHandle, TimeoutSnapshot},
+    handle::{Arrivals, TimeoutHandle, TimeoutSnapshot},
     layer::TimeoutLayer,
     limits::{Clock, Limits},
     service::Timeout,

@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{
     Clock, Cut, ResponseFuture,
     future::Call,
-    handle::State,
+    handle::{Arrival, State},
     limits::{Due, SeenLimits},
 };
 use crate::clock::read;
@@ -128,17 +128,21 @@ where
             let told = if state.is_shadow() { callers } else { call.total };
             call.told = told.map(|due| due.at).filter(|at| *at > now);
         }
-        if callers.is_some_and(|due| due.at <= now) {
-            if let Some(rejection) = state.refuse() {
-                return ResponseFuture::refused(
-                    rejection,
-                    call,
-                    state,
-                    kept,
-                    self.exchange.clone(),
-                );
+        if self.propagate.is_some() {
+            match state.arrives(callers.map(|due| due.at), now) {
+                Arrival::InTime => {}
+                Arrival::Refused(rejection) => {
+                    let exchange = self.exchange.clone();
+                    return ResponseFuture::refused(rejection, call, state, kept, exchange);
+                }
+                Arrival::Tried => call.stop(),
+                // Its caller's word is not taken; our own limits hold.
+                Arrival::Spared => {
+                    call.total = own;
+                    call.head = Due::sooner(own, Due::after(now, limits.of_head(), Clock::Head));
+                    call.told = None;
+                }
             }
-            call.stop();
         }
         if mem::take(&mut self.ready) {
             call.forward::<X, Request, S::Response, S::Error>(&self.exchange, &mut request, now);

@@ -19,6 +19,7 @@ use tower_test::{assert_request_eq, mock};
 
 use super::*;
 
+mod cap;
 mod shadow;
 
 const LIMIT: TimeLimit = TimeLimit::from_millis(150);

@@ -5,7 +5,7 @@ use buttress_layers::timeout::{Clock, TimeoutHandle};
 
 use crate::{
     Report, Source,
-    names::{TIMEOUT_EXPIRED, TIMEOUT_LIMIT, TIMEOUT_REFUSED, TIMEOUT_SHADOW},
+    names::{TIMEOUT_EXPIRED, TIMEOUT_LIMIT, TIMEOUT_REFUSED, TIMEOUT_SHADOW, TIMEOUT_SPARED},
 };
 
 impl Source for TimeoutHandle {
@@ -26,6 +26,7 @@ impl Source for TimeoutHandle {
         }
         let labels = [("timeout", timeout)];
         report.counter(TIMEOUT_REFUSED.name, &labels, snapshot.refused());
+        report.counter(TIMEOUT_SPARED.name, &labels, snapshot.spared());
         report.highest(TIMEOUT_SHADOW.name, &labels, f64::from(u8::from(self.is_shadow())));
     }
 

@@ -136,6 +136,48 @@ async fn the_classifier_of_the_others_is_believed() {
     }
 }
 
+/// Judges as everybody does, and cannot bear a panic.
+#[derive(Clone)]
+struct Nervous;
+
+impl buttress_core::http::Classify for Nervous {
+    type Note = ();
+
+    fn begin(&self, _: buttress_core::http::RequestHead<'_>) {}
+
+    fn head(
+        &self,
+        (): &mut (),
+        facts: buttress_core::Facts,
+        response: buttress_core::http::ResponseHead<'_>,
+    ) -> Option<buttress_core::Judgement> {
+        buttress_core::http::StatusRules::DEFAULT.head(facts, response)
+    }
+
+    fn end(
+        &self,
+        (): &mut (),
+        facts: buttress_core::Facts,
+        head: Option<buttress_core::Judgement>,
+        end: buttress_core::End<'_>,
+        _: buttress_core::Timing,
+    ) -> buttress_core::Judgement {
+        assert!(!matches!(end, buttress_core::End::Panicked), "how terrible");
+        buttress_core::http::StatusRules::DEFAULT.judge(facts, head, end)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_at_a_panic_does_not_abort() {
+    let service =
+        service_fn(async |_: Request<()>| -> Result<Answer, Infallible> { panic!("the service") });
+    let service = layer().judge(Nervous).layer(service);
+
+    let panicked = tokio::spawn(service.oneshot(Request::new(()))).await.unwrap_err().into_panic();
+
+    assert_eq!(panicked.downcast_ref(), Some(&"the service"));
+}
+
 // R09
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_obeyed_in_seconds_and_as_a_date() {
@@ -147,6 +189,9 @@ async fn retry_after_is_obeyed_in_seconds_and_as_a_date() {
         (vec![("retry-after", four_later), ("date", date)], 4_000),
         (vec![("retry-after", date), ("date", four_later)], 10),
         (vec![("retry-after", "soon")], 10),
+        (vec![("retry-after", "-1")], 10),
+        // The longest of several.
+        (vec![("retry-after", "1"), ("retry-after", "3"), ("retry-after", "2")], 3_000),
     ] {
         let server = Server::says([answer(503, &headers)]);
 
@@ -166,6 +211,114 @@ async fn above_the_ceiling_the_answer_is_passed_on_with_what_it_asks() {
     assert_eq!((response.status().as_u16(), server.calls()), (429, 1));
     assert_eq!(response.headers()["retry-after"], "31");
     assert_eq!(layer.handle().snapshot().stopped(Stop::Ceiling), 1);
+}
+
+// R09: never earlier than asked, however much that is, or when nobody can tell how much.
+#[tokio::test(start_paused = true)]
+async fn a_wait_past_all_numbers_or_without_a_beginning_is_above_the_ceiling() {
+    let date = "Sun, 06 Nov 1994 08:49:41 GMT";
+    for asked in ["100000000", "99999999999999999999999999", date] {
+        let (layer, server) = (layer(), Server::says([answer(503, &[("retry-after", asked)])]));
+
+        assert_eq!(status(&layer, &server, Request::get("/")).await, 503, "{asked}");
+
+        assert_eq!(server.calls(), 1);
+        assert_eq!(layer.handle().snapshot().stopped(Stop::Ceiling), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_attempts_that_are_granted_during_the_last_one_are_not_made() {
+    let layer = RetryLayer::new("r", every(10 * MS).attempts(2));
+    let (handle, calls) = (layer.handle(), Calls::default());
+    let service = {
+        let calls = calls.clone();
+        service_fn(move |_: Request<()>| {
+            if calls.0.fetch_add(1, Ordering::Relaxed) == 1 {
+                // What was kept went out with this one, which was the last.
+                handle.set_settings(every(10 * MS).attempts(5));
+            }
+            ready(Ok::<_, Infallible>(down()))
+        })
+    };
+
+    let response = layer.layer(service).oneshot(Request::new(())).await.unwrap();
+
+    assert_eq!((response.status().as_u16(), calls.made()), (503, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_upon_which_none_can_follow_has_all_the_time_that_is_left() {
+    let limit = every(MS).attempt_timeout(TimeLimit::from_millis(50));
+    let slow = || {
+        service_fn(async |_: Request<()>| {
+            tokio::time::sleep(100 * MS).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        })
+    };
+    let post = || Request::post("/").body(()).unwrap();
+    let stack = tower::ServiceBuilder::new()
+        .layer(TimeoutLayer::new("t", TimeLimit::from_millis(500)))
+        .layer(RetryLayer::new("r", limit.clone()));
+
+    assert_eq!(stack.service(slow()).oneshot(post()).await.unwrap().status(), 200);
+    // Where nobody else would cut it, it is cut.
+    let alone = RetryLayer::new("r", limit).layer(slow());
+    assert_eq!(alone.oneshot(post()).await.unwrap().status(), 504);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_possible_after_the_deadline_is_not_sent() {
+    let (layer, calls) = (layer(), Calls::default());
+    let service = {
+        let calls = calls.clone();
+        service_fn(move |_: Request<()>| {
+            calls.0.fetch_add(1, Ordering::Relaxed);
+            ready(Ok::<_, BoxError>(down()))
+        })
+    };
+    // Ready at once the first time, and half a second later than that the second time.
+    let busy = Busy { inner: service, until: None };
+    let request = Request::get("/").header("x-request-timeout-ms", "100").body(()).unwrap();
+
+    let refused = layer.layer(busy).oneshot(request).await.unwrap_err();
+
+    assert_eq!(Rejection::find(&*refused).unwrap().kind(), buttress_core::Kind::TimedOut);
+    assert_eq!(calls.made(), 1);
+    assert_eq!(layer.handle().snapshot().stopped(Stop::Deadline), 1);
+}
+
+/// A service whose clones need half a second to become ready.
+struct Busy<S> {
+    inner: S,
+    until: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<S: Clone> Clone for Busy<S> {
+    fn clone(&self) -> Self {
+        let until = Box::pin(tokio::time::sleep(500 * MS));
+        Self { inner: self.inner.clone(), until: Some(until) }
+    }
+}
+
+impl<S: Service<Request<()>>> Service<Request<()>> for Busy<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), S::Error>> {
+        if let Some(until) = &mut self.until {
+            std::task::ready!(until.as_mut().poll(cx));
+        }
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<()>) -> S::Future {
+        self.inner.call(request)
+    }
 }
 
 #[tokio::test(start_paused = true)]
