@@ -119,7 +119,9 @@ fn is_overload(code: Code) -> bool {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        self.settle(Ending::Dropped);
+        if self.seat.is_some() {
+            self.settle(Ending::Dropped);
+        }
     }
 }
 

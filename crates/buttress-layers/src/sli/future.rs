@@ -56,8 +56,7 @@ where
                 Poll::Ready(Err(error))
             }
             Poll::Ready(Ok(response)) => {
-                let now = clock::ready(read);
-                let facts = recording.head_came(now, |case| this.exchange.head(case, &response));
+                let facts = recording.head_came(|case| this.exchange.head(case, &response));
                 let recording = this.recording.take().expect("it was there");
                 Poll::Ready(Ok(this.exchange.wrap(facts, response, recording)))
             }

@@ -75,7 +75,7 @@ impl SliHandle {
         SliSnapshot { routes, in_flight: started.saturating_sub(ended) }
     }
 
-    /// Hands every call that ends from now on to `sink` too.
+    /// Hands every call that comes from now on to `sink` too, at its end.
     pub fn add_sink(&self, sink: impl Sink) {
         self.state.sinks.add(Arc::new(sink));
     }
