@@ -8,18 +8,20 @@ use std::{
     convert::Infallible,
     future::ready,
     hint::black_box,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use axum::{Router, body::Body, routing::get};
 use buttress::{
-    Judgement, Ratio, Reason, TimeLimit, Timing, Verdict,
+    Judgement, Rate, Ratio, Reason, TimeLimit, Timing, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Quantile, Settings as Hedges},
     http::key,
+    rate_limit::RateLimitLayer,
     retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
     slo::{self, Call, Clocks, Counts, Objective, Part, SloLayer, SloTracker, Tracker},
@@ -54,7 +56,7 @@ struct Options {
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
     /// Only this group: timeouts, breakers, bulkheads, slis, retries, hedges, throttles, fallbacks,
-    /// slos or routers.
+    /// stacks, slos or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -90,6 +92,7 @@ fn main() {
         ("hedges", hedges),
         ("throttles", throttles),
         ("fallbacks", fallbacks),
+        ("stacks", stacks),
         ("slos", slos),
         ("routers", routers),
     ];
@@ -362,6 +365,49 @@ fn throttles() -> Vec<Case> {
     vec![
         Case::new("bare", bare(), request),
         Case::new("buttress Throttle", throttle.layer(bare()), request),
+    ]
+}
+
+/// Several layers as somebody writes them down, one `.layer()` after the other.
+fn stacks() -> Vec<Case> {
+    let policy = TowerPolicy(Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)));
+    let tower = ServiceBuilder::new().timeout(LIMIT).load_shed().concurrency_limit(64);
+    let tower = tower.retry(policy).service(bare());
+    let retry = tower_resilience::retry::RetryLayer::<
+        Request<()>,
+        Response<Full<Bytes>>,
+        Infallible,
+    >::builder();
+    let breaker = tower_resilience::circuitbreaker::CircuitBreakerLayer::builder();
+    let bulkhead = tower_resilience::bulkhead::BulkheadLayer::builder();
+    let limiter = tower_resilience::ratelimiter::RateLimiterLayer::builder();
+    let incumbent = ServiceBuilder::new()
+        .layer(limiter.limit_for_period(usize::MAX / 2).build().expect("there is a limit"))
+        .layer(bulkhead.max_concurrent_calls(64).reject_when_full().build().expect("64"))
+        .layer(breaker.build().expect("its defaults"))
+        .layer(retry.max_attempts(3).build())
+        .service(bare());
+    let bulkhead = || BulkheadLayer::new("b", 64.try_into().expect("it is not 0"));
+    let timeout = || TimeoutLayer::new("t", OURS);
+    let breaker = || BreakerLayer::new("b", Settings::rate());
+    let retry = || RetryLayer::new("r", Attempts::default());
+    let rate = Rate::per_second(NonZeroU32::MAX);
+    let four = ServiceBuilder::new().layer(timeout()).layer(bulkhead()).layer(breaker());
+    let eight = ServiceBuilder::new()
+        .layer(SliLayer::server("s"))
+        .layer(timeout())
+        .layer(RateLimitLayer::new("r", rate))
+        .layer(bulkhead())
+        .layer(retry())
+        .layer(ThrottleLayer::new("t", Rule::new()))
+        .layer(breaker())
+        .layer(timeout());
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower timeout, shed, limit, retry", tower, request),
+        Case::new("tower-resilience, four", incumbent, request),
+        Case::new("buttress, four", four.layer(retry()).service(bare()), request),
+        Case::new("buttress, eight", eight.service(bare()), request),
     ]
 }
 

@@ -108,10 +108,12 @@ fn a_timeout_allocates_nothing() {
 }
 
 #[test]
-fn a_timeout_that_has_to_wait_allocates_nothing_either() {
+fn a_timeout_allocates_the_timer_of_a_body_that_keeps_it_waiting_and_no_other() {
     let runtime = runtime();
     // The head and each frame keep the caller waiting, so that every timer is set and reset. What
-    // the body of the test itself allocates is what it allocates without the layer.
+    // the body of the test itself allocates is what it allocates without the layer. The timer of
+    // the body is in a box: in the body every layer further out would move it with the response,
+    // of the many that never wait as well.
     let slow = || {
         service_fn(|_: Request<()>| async {
             sleep(Duration::from_millis(10)).await;
@@ -129,7 +131,7 @@ fn a_timeout_that_has_to_wait_allocates_nothing_either() {
         TimeoutLayer::new("t", Limits::total(LIMIT).head(LIMIT).idle(LIMIT)).layer(slow());
 
     assert_eq!(without, 1, "the box of the test's own body");
-    assert_eq!(allocations(&runtime, &mut limited, get), without);
+    assert_eq!(allocations(&runtime, &mut limited, get), without + 1);
 }
 
 #[test]

@@ -37,14 +37,22 @@
 use std::{cell::Cell, time::Instant};
 
 thread_local! {
-    /// The instant of the `call` that is on this thread's stack right now.
-    static CALL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The `call` that is on this thread's stack right now.
+    static CALL: Cell<Option<Call>> = const { Cell::new(None) };
     /// The `poll` that is on this thread's stack right now.
     static POLL: Cell<Poll> = const { Cell::new(Poll::NONE) };
     /// By when the `call` or `poll` that is on this thread's stack has to be done.
     static DUE: Cell<Due> = const { Cell::new(Due::NEVER) };
-    /// When the inner future, or body, of the last nested poll came back ready.
+    /// When the inner future, or body, of the last poll came back ready.
     static READY: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    /// When it came in.
+    at: Instant,
+    /// Whether a layer around what comes next will share the reading on the way out, too.
+    shared: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,19 +61,19 @@ struct Poll {
     nested: bool,
     /// Whether it is the poll of a body.
     body: bool,
-    /// What an outermost poll has read for itself.
-    read: Option<Instant>,
+    /// Whether what is known of when it came back ready is an outermost poll's own reading.
+    own: bool,
 }
 
 impl Poll {
-    const NONE: Self = Self { nested: false, body: false, read: None };
+    const NONE: Self = Self { nested: false, body: false, own: false };
 }
 
-/// Whether the `call` that is on this thread's stack has read the clock already.
+/// Whether the `call` that is on this thread's stack has been [entered](enter) already.
 #[must_use]
 #[inline]
 pub fn is_entered() -> bool {
-    CALL.get().is_some()
+    CALL.get().is_some_and(|call| call.shared)
 }
 
 /// By when a call has to be done: its head, and its end.
@@ -113,7 +121,7 @@ impl Due {
 #[inline]
 pub fn within(due: Due) -> Within {
     let outer = DUE.get();
-    DUE.set(outer.sooner(due));
+    DUE.set(if outer == Due::NEVER { due } else { outer.sooner(due) });
     Within { outer }
 }
 
@@ -141,20 +149,43 @@ impl Drop for Within {
 /// Enters the scope of a `call`. It ends when the returned value is dropped.
 #[inline]
 pub fn enter(read: impl FnOnce() -> Instant) -> Entered {
-    if let Some(now) = CALL.get() {
-        return Entered { now, nested: true };
+    let (at, after) = match CALL.get() {
+        Some(Call { at, shared: true }) => return Entered { at, after: After::Same },
+        Some(Call { at, .. }) => (at, After::Arrived),
+        None => (read(), After::Nothing),
+    };
+    CALL.set(Some(Call { at, shared: true }));
+    Entered { at, after }
+}
+
+/// Enters the scope of a `call`, for a layer that will not ask when the answer has come. The first
+/// layer further in that does is the outermost of those that share that reading.
+#[inline]
+pub fn arrive(read: impl FnOnce() -> Instant) -> Entered {
+    if let Some(Call { at, .. }) = CALL.get() {
+        return Entered { at, after: After::Same };
     }
-    let now = read();
-    CALL.set(Some(now));
-    Entered { now, nested: false }
+    let at = read();
+    CALL.set(Some(Call { at, shared: false }));
+    Entered { at, after: After::Nothing }
 }
 
 /// The scope of one `call`.
 #[derive(Debug)]
 #[must_use = "the scope ends when this is dropped"]
 pub struct Entered {
-    now: Instant,
-    nested: bool,
+    at: Instant,
+    after: After,
+}
+
+/// What there is when a scope has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// What there is within: it is that of a layer around this one.
+    Same,
+    /// The scope of who has [arrived](arrive).
+    Arrived,
+    Nothing,
 }
 
 impl Entered {
@@ -162,23 +193,26 @@ impl Entered {
     #[must_use]
     #[inline]
     pub fn now(&self) -> Instant {
-        self.now
+        self.at
     }
 
     /// Whether a layer around this one shares the reading, and waits for the next.
     #[must_use]
     #[inline]
     pub fn is_nested(&self) -> bool {
-        self.nested
+        self.after == After::Same
     }
 }
 
 impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
-        if !self.nested {
-            CALL.set(None);
-        }
+        let call = match self.after {
+            After::Same => return,
+            After::Arrived => Some(Call { at: self.at, shared: false }),
+            After::Nothing => None,
+        };
+        CALL.set(call);
     }
 }
 
@@ -188,19 +222,13 @@ impl Drop for Entered {
 /// the `call` that is waiting further up the stack.
 #[inline]
 pub fn poll(nested: bool) -> Polling {
-    READY.set(None);
-    let outer = POLL.replace(Poll { nested, body: false, read: None });
-    Polling { nested, outer, call: CALL.replace(None) }
+    Polling::begin(|_| Poll { nested, body: false, own: false })
 }
 
 /// Enters the scope of a poll of a watched body, or of its drop.
 #[inline]
 pub fn poll_body() -> Polling {
-    READY.set(None);
-    let outer = POLL.get();
-    let nested = outer.body;
-    POLL.set(Poll { nested, body: true, read: None });
-    Polling { nested, outer, call: CALL.replace(None) }
+    Polling::begin(|outer| Poll { nested: outer.body, body: true, own: false })
 }
 
 /// When the inner future, or body, came back ready: what a layer further in has read, or a
@@ -210,14 +238,11 @@ pub fn poll_body() -> Polling {
 #[inline]
 pub fn ready(read: impl FnOnce() -> Instant) -> Instant {
     let poll = POLL.get();
-    let known = if poll.nested { READY.get() } else { poll.read };
+    let known = READY.get().filter(|_| poll.nested || poll.own);
     known.unwrap_or_else(|| {
         let now = read();
-        if poll.nested {
-            READY.set(Some(now));
-        } else {
-            POLL.set(Poll { read: Some(now), ..poll });
-        }
+        READY.set(Some(now));
+        POLL.set(Poll { own: !poll.nested, ..poll });
         now
     })
 }
@@ -228,14 +253,29 @@ pub fn ready(read: impl FnOnce() -> Instant) -> Instant {
 pub struct Polling {
     nested: bool,
     outer: Poll,
-    call: Option<Instant>,
+    call: Option<Call>,
+}
+
+impl Polling {
+    #[inline]
+    fn begin(poll: impl FnOnce(Poll) -> Poll) -> Self {
+        // What was ready before is of another poll.
+        READY.set(None);
+        let outer = POLL.get();
+        let poll = poll(outer);
+        POLL.set(poll);
+        let outer = Poll { own: false, ..outer };
+        Self { nested: poll.nested, outer, call: CALL.take() }
+    }
 }
 
 impl Drop for Polling {
     #[inline]
     fn drop(&mut self) {
-        CALL.set(self.call);
         POLL.set(self.outer);
+        if self.call.is_some() {
+            CALL.set(self.call);
+        }
         if !self.nested {
             READY.set(None);
         }
@@ -290,6 +330,22 @@ mod tests {
         assert_eq!(clock.readings.get(), 3);
         assert!(others.iter().all(|instant| *instant == clock.at(2)));
         assert_eq!(outermost, [clock.at(3), clock.at(3)]);
+    }
+
+    #[test]
+    fn who_only_arrives_shares_the_time_of_the_call_and_not_that_of_the_answer() {
+        let clock = Ticking::new();
+
+        let arrived = arrive(|| clock.read());
+        let (outer, inner) = (enter(|| clock.read()), enter(|| clock.read()));
+        assert_eq!([outer.now(), inner.now()], [arrived.now(); 2]);
+        assert!(!outer.is_nested() && inner.is_nested());
+        drop((inner, outer));
+        assert!(!is_entered());
+        drop(arrived);
+
+        assert_eq!(clock.readings.get(), 1);
+        assert_eq!(arrive(|| clock.read()).now(), clock.at(2));
     }
 
     #[test]

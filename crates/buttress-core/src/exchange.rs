@@ -39,6 +39,13 @@ pub trait Reject<Req, Res, Err>: Clone {
     /// Keeps what [`Reject::reject`] will need.
     fn context(&self, request: &Req) -> Self::Context;
 
+    /// As [`Reject::context`], for who has read the request's [`Facts`] already.
+    #[inline]
+    fn context_of(&self, request: &Req, facts: Facts) -> Self::Context {
+        let _ = facts;
+        self.context(request)
+    }
+
     /// Surfaces a refusal.
     ///
     /// # Errors
@@ -154,6 +161,13 @@ pub trait Case: Send + Sync + 'static {
 ///
 /// Whoever wraps the response calls [`Watch::end`] once, also when the response is dropped.
 pub trait Watch: Send + Sync + 'static {
+    /// Whether [`Watch::end`] looks at how, or when, the response has ended. Who does not is told
+    /// `Complete` or `Dropped` and no more, and has no [`clock`](crate::clock) scope.
+    #[inline]
+    fn asks_how(&self) -> bool {
+        true
+    }
+
     /// Called before each poll of the body, with a task's budget that the body has not used up.
     #[inline]
     fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
@@ -319,6 +333,11 @@ where
     #[inline]
     fn context(&self, request: &Req) -> R::Context {
         self.reject.context(request)
+    }
+
+    #[inline]
+    fn context_of(&self, request: &Req, facts: Facts) -> R::Context {
+        self.reject.context_of(request, facts)
     }
 
     #[inline]

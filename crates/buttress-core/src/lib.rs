@@ -96,7 +96,7 @@ pub use self::{
     resend::{Kept, Peeked, Resend},
     time_limit::{TimeLimit, TimeLimitError},
     unreached::is_unreached,
-    unwind::guarded,
+    unwind::{OnUnwind, guarded},
     verdict::{End, Judgement, Reason, Side, Stage, Timing, Verdict},
 };
 

@@ -142,12 +142,15 @@ impl Rules {
         if !outcome.counts() {
             return None;
         }
-        let reached = |(index, armed): (usize, &Armed)| {
+        let mut first = None;
+        for (index, armed) in self.armed.iter().enumerate() {
+            // Every streak and every ring takes part in every call.
             let level = armed.level(index, cells, outcome, to_head, false);
-            (level == Level::Reached).then(|| armed.cause(cells, nanos))
-        };
-        // Every streak and every ring takes part in every call.
-        self.armed.iter().enumerate().map(reached).fold(None, Option::or)
+            if level == Level::Reached && first.is_none() {
+                first = Some(armed.cause(cells, nanos));
+            }
+        }
+        first
     }
 
     /// As [`record`](Self::record) in shadow mode: calls `crossed` for each condition that is
@@ -288,6 +291,7 @@ impl Armed {
         }
     }
 
+    #[cold]
     fn cause(&self, cells: &Cells, nanos: u64) -> Cause {
         match (self.trip.condition, self.measured(cells, nanos).holds) {
             (_, Holds::Streak(failures)) => Cause::Consecutive { failures },

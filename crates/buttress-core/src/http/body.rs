@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::{pin_project, pinned_drop};
 
 use super::head::{ResponseHead, grpc_status, is_bodyless};
-use crate::{BoxError, Code, Facts, Finish, Protocol, Rejection, Watch, clock, guarded};
+use crate::{BoxError, Code, Facts, Finish, OnUnwind, Protocol, Rejection, Watch, clock};
 
 /// A response body whose end somebody watches.
 ///
@@ -61,26 +61,28 @@ impl<B: Body, W: Watch> Watched<B, W> {
             Protocol::Grpc if !ResponseHead::of(&response).is_grpc() => Protocol::Http,
             protocol => protocol,
         };
-        let code = match protocol {
-            Protocol::Grpc => grpc_status(response.headers()),
-            _ => None,
-        };
-        if is_bodyless(facts.method, response.status()) || response.body().is_end_stream() {
+        let ended = is_bodyless(facts.method, response.status()) || response.body().is_end_stream();
+        let (mut code, mut owed, mut promised) = (None, None, false);
+        if watch.asks_how() {
+            if protocol == Protocol::Grpc {
+                code = grpc_status(response.headers());
+            } else if !ended {
+                let length = content_length(response.headers());
+                owed = length.or_else(|| response.body().size_hint().exact());
+                promised = length.is_some();
+            }
+        }
+        if ended {
             std::pin::pin!(watch).end(Finish::Complete { code });
             return response.map(Self::passing);
         }
-        let length = content_length(response.headers());
-        let owed = match protocol {
-            Protocol::Grpc => None,
-            _ => length.or_else(|| response.body().size_hint().exact()),
-        };
         response.map(|inner| Self {
             inner: Some(inner),
             watch: Some(watch),
             protocol,
             code,
             owed,
-            promised: length.is_some(),
+            promised,
         })
     }
 }
@@ -142,12 +144,11 @@ where
         let Some(watch) = this.watch.as_mut().as_pin_mut() else {
             return inner.poll_frame(cx).map_err(Into::into);
         };
-        let _scope = clock::poll_body();
+        let _scope = watch.asks_how().then(clock::poll_body);
         watch.before(cx);
-        let frame = guarded(
-            || inner.as_mut().poll_frame(cx),
-            || finish(this.watch.as_mut(), Finish::Panicked),
-        );
+        let guard = OnUnwind::new(|| finish(this.watch.as_mut(), Finish::Panicked));
+        let frame = inner.as_mut().poll_frame(cx);
+        guard.defuse();
         match &frame {
             Poll::Ready(None) => {
                 let promised = this.owed.filter(|_| *this.promised);
@@ -212,10 +213,8 @@ impl<B, W: Watch> PinnedDrop for Watched<B, W> {
     #[inline]
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
-        if this.watch.is_none() {
-            return;
-        }
-        let _scope = clock::poll_body();
+        let Some(watch) = this.watch.as_ref().get_ref() else { return };
+        let _scope = watch.asks_how().then(clock::poll_body);
         // What the body holds goes first: a permit given back at the end must find it gone.
         this.inner.set(None);
         let end = match *this.owed {

@@ -3,7 +3,7 @@ use std::{convert::Infallible, fmt::Write};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 
 use super::RequestHead;
-use crate::{Auto, Kind, Protocol, Reject, Rejection};
+use crate::{Auto, Facts, Kind, Protocol, Reject, Rejection};
 
 impl Rejection {
     /// The rejection in a response that this suite made, through any layer that leaves
@@ -92,6 +92,11 @@ impl<B, RB: Default, E> Reject<Request<B>, Response<RB>, E> for Respond {
         RequestHead::of(request).facts().protocol
     }
 
+    #[inline]
+    fn context_of(&self, _: &Request<B>, facts: Facts) -> Protocol {
+        facts.protocol
+    }
+
     fn reject(&self, protocol: Protocol, rejection: Rejection) -> Result<Response<RB>, E> {
         Ok(rejection.into_response(protocol))
     }
@@ -110,6 +115,11 @@ impl<B, RB: Default> Reject<Request<B>, Response<RB>, Infallible> for Auto {
     #[inline]
     fn context(&self, request: &Request<B>) -> Protocol {
         Reject::<_, Response<RB>, Infallible>::context(&Respond, request)
+    }
+
+    #[inline]
+    fn context_of(&self, _: &Request<B>, facts: Facts) -> Protocol {
+        facts.protocol
     }
 
     fn reject(&self, protocol: Protocol, rejection: Rejection) -> Result<Response<RB>, Infallible> {

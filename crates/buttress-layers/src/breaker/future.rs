@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Case, End, Judge, Reject, Rejection, clock, guarded};
+use buttress_core::{Case, End, Judge, OnUnwind, Reject, Rejection, clock};
 use pin_project::pin_project;
 use tower_service::Service;
 
@@ -89,32 +89,35 @@ where
         let permit = this.permit.as_mut().expect("polled after completion");
         let _scope = clock::poll(*this.nested);
 
-        let outcome = ready!(guarded(
-            || poll_inner(this.stage.as_mut(), cx),
-            || permit.end(End::Panicked, read()),
-        ));
-        let mut permit = this.permit.take().expect("it was there");
-        Poll::Ready(match outcome {
-            Err(error) => {
+        let guard = OnUnwind::new(|| permit.end(End::Panicked, read()));
+        let outcome = match this.stage.as_mut().project() {
+            StageProj::Running { inner } => inner.poll(cx),
+            _ => start(this.stage, cx),
+        };
+        guard.defuse();
+        match outcome {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => {
                 let retry_after = this.exchange.retry_after(Err(&error));
                 let end = End::Failed(this.exchange.error(&error));
                 permit.failed(end, retry_after, clock::ready(read));
-                Err(this.exchange.inner(error))
+                *this.permit = None;
+                Poll::Ready(Err(this.exchange.inner(error)))
             }
-            Ok(response) => {
+            Poll::Ready(Ok(response)) => {
                 let facts = permit.head_came(
                     |case| this.exchange.head(case, &response),
                     || this.exchange.retry_after(Ok(&response)),
                 );
-                Ok(this.exchange.wrap(facts, response, permit))
+                let permit = this.permit.take().expect("it was there");
+                Poll::Ready(Ok(this.exchange.wrap(facts, response, permit)))
             }
-        })
+        }
     }
 }
 
-/// Polls the call, once the inner service has become ready for it.
-#[inline]
-fn poll_inner<S, Request, Kept>(
+/// Waits for the inner service to become ready, and calls it.
+fn start<S, Request, Kept>(
     mut stage: Pin<&mut Stage<S, S::Future, Request, Kept>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<S::Response, S::Error>>

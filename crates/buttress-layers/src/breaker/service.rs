@@ -4,7 +4,7 @@ use std::{
 };
 
 use buttress_core::{
-    Auto, Case, End, Judge, Reject, Remaining, Side,
+    Auto, Case, End, Judge, OnUnwind, Reject, Remaining, Side,
     breaker::{Moves, Outcome},
     clock::{self, Due, Entered},
     guarded,
@@ -124,7 +124,9 @@ where
         let mut permit = Permit::new(case, circuit, ticket, started, due);
         permit.tell(&moves);
         if mem::take(&mut self.ready) {
-            let inner = guarded(|| self.inner.call(request), || permit.end(End::Panicked, read()));
+            let guard = OnUnwind::new(|| permit.end(End::Panicked, read()));
+            let inner = self.inner.call(request);
+            guard.defuse();
             return ResponseFuture::running(inner, permit, nested, self.exchange.clone());
         }
         // The instance that was polled holds our place in whatever queue it waits in.

@@ -166,20 +166,22 @@ where
         loop {
             match this.stage.as_mut().project() {
                 StageProj::Running(_) => {
-                    let mut tidy = Tidy(this.stage);
+                    let mut tidy = Tidy(this.stage.as_mut());
                     let running = tidy.running().project();
-                    let Poll::Ready(outcome) = running.inner.poll(cx) else {
-                        std::mem::forget(tidy);
-                        return Poll::Pending;
-                    };
-                    let mut permit = running.permit.take();
-                    if let (Some(permit), Some(case)) = (&mut permit, running.case.take()) {
-                        judge(permit, case, this.call.facts, &outcome, this.exchange);
+                    let outcome = running.inner.poll(cx);
+                    if let Poll::Ready(outcome) = &outcome
+                        && let (Some(permit), Some(case)) =
+                            (&mut *running.permit, running.case.take())
+                    {
+                        judge(permit, case, this.call.facts, outcome, this.exchange);
                     }
+                    let ready = outcome.is_ready().then(|| running.permit.take());
+                    std::mem::forget(tidy);
+                    let Some(permit) = ready else { return Poll::Pending };
                     // What is inside is gone before its place is given back.
-                    drop(tidy);
-                    return Poll::Ready(match outcome {
-                        Ok(response) => Ok(match permit {
+                    this.stage.set(Stage::Over);
+                    return match outcome {
+                        Poll::Ready(Ok(response)) => Poll::Ready(Ok(match permit {
                             Some(permit) if !this.call.until_head => {
                                 this.exchange.wrap(this.call.facts, response, permit)
                             }
@@ -187,12 +189,13 @@ where
                                 settle(permit, Ending::Answered);
                                 this.exchange.pass::<Permit>(response)
                             }
-                        }),
-                        Err(error) => {
+                        })),
+                        Poll::Ready(Err(error)) => {
                             settle(permit, Ending::Unmeasured);
-                            Err(this.exchange.inner(error))
+                            Poll::Ready(Err(this.exchange.inner(error)))
                         }
-                    });
+                        Poll::Pending => unreachable!("that has returned"),
+                    };
                 }
                 StageProj::Waiting { waiting, mut timer } => {
                     // Before anything that may use up the task's budget: a timer without any would

@@ -96,6 +96,11 @@ impl Unpin for Permit {}
 
 impl Watch for Permit {
     #[inline]
+    fn asks_how(&self) -> bool {
+        self.is_measured()
+    }
+
+    #[inline]
     fn end(self: Pin<&mut Self>, finish: Finish<'_>) {
         self.get_mut().settle(match finish {
             Finish::Complete { code: None | Some(Code::Ok) } => Ending::Answered,
@@ -114,7 +119,9 @@ fn is_overload(code: Code) -> bool {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        self.settle(Ending::Dropped);
+        if self.seat.is_some() {
+            self.settle(Ending::Dropped);
+        }
     }
 }
 

@@ -3,10 +3,10 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use buttress_core::{Case, End, Judge, clock, guarded};
+use buttress_core::{Case, End, Judge, OnUnwind, clock};
 use pin_project::pin_project;
 
 use super::Recording;
@@ -45,22 +45,24 @@ where
         let recording = this.recording.as_mut().expect("polled after completion");
         let _scope = clock::poll(*this.nested);
 
-        let outcome =
-            ready!(guarded(|| this.inner.poll(cx), || recording.end(End::Panicked, read()),));
-        let now = clock::ready(read);
-        let mut recording = this.recording.take().expect("it was there");
-        Poll::Ready(match outcome {
-            Err(error) => {
-                recording.end(End::Failed(this.exchange.error(&error)), now);
-                Err(error)
+        let guard = OnUnwind::new(|| recording.end(End::Panicked, read()));
+        let outcome = this.inner.poll(cx);
+        guard.defuse();
+        match outcome {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => {
+                recording.end(End::Failed(this.exchange.error(&error)), clock::ready(read));
+                *this.recording = None;
+                Poll::Ready(Err(error))
             }
-            Ok(response) => {
+            Poll::Ready(Ok(response)) => {
                 let degraded = this.exchange.is_degraded(&response);
-                let facts =
-                    recording.head_came(now, degraded, |case| this.exchange.head(case, &response));
-                Ok(this.exchange.wrap(facts, response, recording))
+                let take = |case: &mut _| this.exchange.head(case, &response);
+                let facts = recording.head_came(degraded, take);
+                let recording = this.recording.take().expect("it was there");
+                Poll::Ready(Ok(this.exchange.wrap(facts, response, recording)))
             }
-        })
+        }
     }
 }
 

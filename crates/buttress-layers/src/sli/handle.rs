@@ -102,7 +102,7 @@ impl SliHandle {
         self.state.degraded.total()
     }
 
-    /// Hands every call that ends from now on to `sink` too.
+    /// Hands every call that comes from now on to `sink` too, at its end.
     pub fn add_sink(&self, sink: impl Sink) {
         self.state.sinks.add(Arc::new(sink));
     }

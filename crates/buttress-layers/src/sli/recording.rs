@@ -21,12 +21,22 @@ pub struct Recording<C: Case> {
     started: Instant,
     /// From when on a caller that leaves leaves because we are late.
     late: Option<Instant>,
-    head: Option<Instant>,
+    /// Whether there were sinks when it came: it is for them.
+    has_sinks: bool,
+    head: Head,
     /// Whether somebody else answered in the service's stead.
     degraded: bool,
-    /// While the classifier looks at the head.
-    judging: bool,
     ended: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// There is none yet.
+    Awaited,
+    /// The classifier is looking at it.
+    Judging,
+    /// When, where somebody asks.
+    Came(Option<Instant>),
 }
 
 impl<C: Case> Recording<C> {
@@ -39,6 +49,7 @@ impl<C: Case> Recording<C> {
         late: Option<Instant>,
     ) -> Self {
         state.started.increment();
+        let has_sinks = !state.sinks.is_empty();
         let callers_word = state.side == Side::Server && case.facts().protocol == Protocol::Grpc;
         Self {
             case,
@@ -47,26 +58,22 @@ impl<C: Case> Recording<C> {
             callers_word,
             started,
             late,
-            head: None,
+            has_sinks,
+            head: Head::Awaited,
             degraded: false,
-            judging: false,
             ended: false,
         }
     }
 
     /// Takes the head into the case. A panic of the classifier is one of the call.
     #[inline]
-    pub(super) fn head_came(
-        &mut self,
-        now: Instant,
-        degraded: bool,
-        take: impl FnOnce(&mut C),
-    ) -> Facts {
-        self.head = Some(now);
+    pub(super) fn head_came(&mut self, degraded: bool, take: impl FnOnce(&mut C)) -> Facts {
+        // Without sinks the counts are all there is, and they are of the whole call.
+        let came = (C::TIMED || self.has_sinks).then(|| clock::ready(read));
+        self.head = Head::Judging;
         self.degraded = degraded;
-        self.judging = true;
         take(&mut self.case);
-        self.judging = false;
+        self.head = Head::Came(came);
         let facts = self.case.facts();
         if facts.protocol == Protocol::Grpc && facts.code.is_none() {
             // Its status is to follow in trailers, so a service has answered to that name.
@@ -81,7 +88,11 @@ impl<C: Case> Recording<C> {
             return;
         }
         let since = |at: Instant| at.saturating_duration_since(self.started);
-        let timing = Timing { to_head: self.head.map(since), total: since(now) };
+        let to_head = match self.head {
+            Head::Came(at) => at.map(since),
+            Head::Awaited | Head::Judging => None,
+        };
+        let timing = Timing { to_head, total: since(now) };
         // A classifier or a sink that panics must not keep the call from being counted, nor
         // turn a panic that unwinds already into an abort.
         let mut panic = KeptBack::default();
@@ -97,7 +108,7 @@ impl<C: Case> Recording<C> {
         let side = self.state.side;
         let degraded = self.degraded;
         let record = Record { judgement, facts, side, route, timing, degraded, ended: now };
-        for sink in self.state.sinks.iter() {
+        for sink in self.state.sinks.iter().filter(|_| self.has_sinks) {
             panic.run(|| sink.record(&record));
         }
         if full {
@@ -123,10 +134,11 @@ impl<C: Case> Recording<C> {
 
     #[inline]
     fn drop_end(&self, now: Instant) -> End<'static> {
-        if self.judging {
-            return End::Panicked;
-        }
-        let stage = if self.head.is_some() { Stage::InBody } else { Stage::BeforeHead };
+        let stage = match self.head {
+            Head::Judging => return End::Panicked,
+            Head::Awaited => Stage::BeforeHead,
+            Head::Came(_) => Stage::InBody,
+        };
         let late = self.late.is_some_and(|late| now >= late);
         End::Dropped { stage, side: self.state.side, late }
     }

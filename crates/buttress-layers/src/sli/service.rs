@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_core::{Auto, End, Judge, Remaining, Shared, clock, guarded};
+use buttress_core::{Auto, End, Judge, OnUnwind, Remaining, Shared, clock};
 use tower_service::Service;
 
 use super::{Recording, ResponseFuture, handle::State};
@@ -76,7 +76,9 @@ where
         let nested = entered.is_nested();
 
         let mut recording = Recording::start(case, self.state.lease(), place, now, late);
-        let inner = guarded(|| self.inner.call(request), || recording.end(End::Panicked, read()));
+        let guard = OnUnwind::new(|| recording.end(End::Panicked, read()));
+        let inner = self.inner.call(request);
+        guard.defuse();
         ResponseFuture::new(inner, recording, nested, self.exchange.clone())
     }
 }

@@ -64,6 +64,11 @@ impl Sinks {
     }
 
     #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+
+    #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Sink>> {
         let mut place = &self.first;
         std::iter::from_fn(move || {

@@ -342,6 +342,27 @@ async fn time_to_head_and_total_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_is_told_of_the_calls_that_come_after_it_and_the_counts_of_all() {
+    let layer = SliLayer::server("s");
+    let service = layer.layer(service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(Response::new(frames(vec![data()])))
+    }));
+    let log = Log::default();
+    let into = Arc::clone(&log);
+
+    let before = service.clone().oneshot(get()).await.unwrap();
+    layer.handle().add_sink(move |record: &Record<'_>| {
+        into.lock().unwrap().push((record.judgement, record.timing));
+    });
+    before.into_body().collect().await.unwrap();
+    assert!(log.lock().unwrap().is_empty());
+    service.oneshot(get()).await.unwrap().into_body().collect().await.unwrap();
+
+    assert!(log.lock().unwrap()[0].1.to_head.is_some());
+    assert_eq!(layer.handle().counts().good, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nested_layers_end_a_call_at_the_same_instant() {
     let (outer, outer_log) = logged(SliLayer::server("outer"));
     let (inner, inner_log) = logged(SliLayer::server("inner"));

@@ -3,10 +3,10 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use buttress_core::{Case, End, Judge, Reject, Rejection, clock, guarded};
+use buttress_core::{Case, End, Judge, OnUnwind, Reject, Rejection, clock};
 use pin_project::pin_project;
 
 use super::Admission;
@@ -77,20 +77,24 @@ where
         };
         let passed = admission.as_mut().expect("polled after completion");
         let _scope = clock::poll(*this.nested);
-        let outcome = ready!(guarded(|| inner.poll(cx), || passed.panicked(read())));
-        let mut passed = admission.take().expect("it was there");
-        Poll::Ready(match outcome {
-            Err(error) => {
+        let guard = OnUnwind::new(|| passed.panicked(read()));
+        let outcome = inner.poll(cx);
+        guard.defuse();
+        match outcome {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => {
                 passed.end(End::Failed(this.exchange.error(&error)), clock::ready(read));
-                Err(this.exchange.inner(error))
+                *admission = None;
+                Poll::Ready(Err(this.exchange.inner(error)))
             }
-            Ok(response) => {
+            Poll::Ready(Ok(response)) => {
                 passed.head_came();
                 this.exchange.head(&mut passed.case, &response);
                 let facts = passed.case.facts();
-                Ok(this.exchange.wrap(facts, response, passed))
+                let passed = admission.take().expect("it was there");
+                Poll::Ready(Ok(this.exchange.wrap(facts, response, passed)))
             }
-        })
+        }
     }
 }
 

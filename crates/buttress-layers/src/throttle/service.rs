@@ -1,9 +1,8 @@
 use std::task::{Context, Poll};
 
 use buttress_core::{
-    Auto, Judge, Reject, Shared, Side,
+    Auto, Judge, OnUnwind, Reject, Shared, Side,
     clock::{self, Entered},
-    guarded,
 };
 use tower_service::Service;
 
@@ -68,7 +67,9 @@ where
         let facts = self.exchange.facts(&request);
         let case = self.exchange.open(&request, facts, Side::Client);
         let mut admission = Admission::new(case, state, started);
-        let inner = guarded(|| self.inner.call(request), || admission.panicked(read()));
+        let guard = OnUnwind::new(|| admission.panicked(read()));
+        let inner = self.inner.call(request);
+        guard.defuse();
         ResponseFuture::running(inner, admission, nested, self.exchange.clone())
     }
 }

@@ -1,28 +1,23 @@
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use buttress_core::{Finish, Lease, Rejection, Watch};
-use pin_project::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep_until};
 
-use super::{
-    Clock,
-    future::{Call, sleep},
-    handle::State,
-    limits::Due,
-};
+use super::{Clock, future::Call, handle::State, limits::Due};
 use crate::clock::read;
 
 /// Cuts off a body that takes too long.
-#[pin_project]
 #[derive(Debug)]
 pub struct Cut {
-    #[pin]
-    timer: Option<Sleep>,
+    /// Made when the body first keeps us waiting: most never do. In a box, because every layer
+    /// further out moves this with the response, and a timer is as large as all the rest.
+    timer: Option<Pin<Box<Sleep>>>,
     total: Option<Due>,
     idle: Option<Duration>,
     /// Since when the body has kept us waiting. The caller who does not ask is not waiting, so
@@ -39,47 +34,71 @@ impl Cut {
         let Call { total, idle, .. } = *call;
         Self { timer: None, total, idle, waiting_since: None, state, rang: false }
     }
-}
 
-impl Watch for Cut {
-    /// The timer is asked before the body, which may use up the task's budget: a timer without
-    /// any would be pending for ever.
-    #[inline]
-    fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let this = self.project();
-        *this.rang = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+    /// Asks the clock: a timer is for who has to be woken.
+    fn poll_total(&mut self) -> Poll<Rejection> {
+        match self.total {
+            Some(due) if due.at <= read() => self.expire(due.clock),
+            _ => Poll::Pending,
+        }
     }
 
-    #[inline]
-    fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
-        let mut this = self.project();
-        *this.waiting_since = match (waiting, *this.idle) {
-            (true, Some(_)) => Some(this.waiting_since.unwrap_or_else(read)),
-            _ => None,
-        };
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
         loop {
-            let since = this.waiting_since.zip(*this.idle);
+            let since = self.waiting_since.zip(self.idle);
             let idle = since.map(|(since, idle)| Due { at: since + idle, clock: Clock::Idle });
-            let Some(due) = Due::sooner(*this.total, idle) else { return Poll::Pending };
+            let Some(due) = Due::sooner(self.total, idle) else { return Poll::Pending };
 
-            let mut timer = sleep(this.timer.as_mut(), due.at);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due.at.into())));
             if due.at < timer.deadline().into_std() {
                 timer.as_mut().reset(due.at.into());
-                *this.rang = false;
+                self.rang = false;
             }
-            if !std::mem::take(this.rang) && timer.as_mut().poll(cx).is_pending() {
+            if !mem::take(&mut self.rang) && timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             // Set for a wait that is over: later is not now.
             if timer.deadline().into_std() < due.at {
-                timer.reset(due.at.into());
+                timer.as_mut().reset(due.at.into());
                 continue;
             }
-            // Counted once, shadow mode or not.
-            (*this.total, *this.idle) = (None, None);
-            this.timer.set(None);
-            return this.state.expire(due.clock).map_or(Poll::Pending, Poll::Ready);
+            return self.expire(due.clock);
         }
+    }
+
+    fn expire(&mut self, clock: Clock) -> Poll<Rejection> {
+        // Counted once, shadow mode or not.
+        (self.total, self.idle, self.timer) = (None, None, None);
+        self.state.expire(clock).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Watch for Cut {
+    #[inline]
+    fn asks_how(&self) -> bool {
+        false
+    }
+
+    /// The timer is asked before the body, which may use up the task's budget: a timer without
+    /// any would be pending for ever.
+    #[inline]
+    fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let this = self.get_mut();
+        if let Some(timer) = &mut this.timer {
+            this.rang = timer.as_mut().poll(cx).is_ready();
+        }
+    }
+
+    fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
+        let this = self.get_mut();
+        this.waiting_since = match (waiting, this.idle) {
+            (true, Some(_)) => Some(this.waiting_since.unwrap_or_else(read)),
+            _ => None,
+        };
+        if !waiting && this.timer.is_none() {
+            return this.poll_total();
+        }
+        this.poll_timer(cx)
     }
 
     #[inline]

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buttress_core::{Facts, Judge, Lease, Reject, Rejection, clock};
+use buttress_core::{
+    Facts, Judge, Lease, Reject, Rejection,
+    clock::{self, Within},
+};
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
@@ -40,6 +43,7 @@ enum Stage<S, F, Request> {
     Waiting {
         service: S,
         request: Option<Request>,
+        told: Told,
     },
     /// Refused before it started.
     Refused {
@@ -57,41 +61,48 @@ pub(super) struct Call {
     pub(super) total: Option<Due>,
     pub(super) idle: Option<Duration>,
     pub(super) facts: Facts,
-    /// The header that tells the next hop of a deadline, if it shall be told.
-    pub(super) forward: Option<&'static str>,
-    /// The deadline that it is told.
-    pub(super) told: Option<Instant>,
-    pub(super) nested: bool,
 }
 
 impl Call {
-    /// Tells the next hop what is left, as the request leaves.
+    /// Lets whatever is called or polled within the scope know by when it must be done.
     #[inline]
-    pub(super) fn forward<X, Req, Res, Err>(&self, exchange: &X, request: &mut Req, now: Instant)
-    where
-        X: Judge<Req, Res, Err>,
-    {
-        // In shadow mode it may leave late: what has passed goes on as it came.
-        if let (Some(header), Some(at)) = (self.forward, self.told.filter(|at| *at > now)) {
-            exchange.forward(request, self.facts, header, at, now);
-        }
-    }
-
-    /// Calls or polls what must be done by our limits, and lets it know.
-    #[inline]
-    pub(super) fn within<T>(&self, state: &State, work: impl FnOnce() -> T) -> T {
-        // A limit that is only tried out is nobody's deadline.
-        if state.is_shadow() {
-            return work();
-        }
+    pub(super) fn within(&self, state: &State) -> Option<Within> {
         let at = |due: Option<Due>| due.map(|due| due.at);
-        let _within = clock::within(clock::Due { head: at(self.head), end: at(self.total) });
-        work()
+        // A limit that is only tried out is nobody's deadline.
+        let due = || clock::Due { head: at(self.head), end: at(self.total) };
+        (!state.is_shadow()).then(|| clock::within(due()))
     }
 
     /// Stops all clocks: in shadow mode, once the request would have been refused.
     pub(super) fn stop(&mut self) {
         (self.head, self.total, self.idle) = (None, None, None);
+    }
+}
+
+/// What the next hop is told of a deadline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// The header that tells it, if it shall be told.
+    pub(super) header: Option<&'static str>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Told {
+    /// Tells it what is left, as the request leaves.
+    #[inline]
+    pub(super) fn forward<X, Req, Res, Err>(
+        self,
+        exchange: &X,
+        request: &mut Req,
+        facts: Facts,
+        now: Instant,
+    ) where
+        X: Judge<Req, Res, Err>,
+    {
+        // In shadow mode it may leave late: what has passed goes on as it came.
+        if let (Some(header), Some(at)) = (self.header, self.deadline.filter(|at| *at > now)) {
+            exchange.forward(request, facts, header, at, now);
+        }
     }
 }
 
@@ -109,13 +120,14 @@ impl<S, F, X, Request, Kept> ResponseFuture<S, F, X, Request, Kept> {
 
     pub(super) fn waiting(
         service: S,
-        request: Request,
+        (request, told): (Request, Told),
         call: Call,
         state: Lease<State>,
         kept: Kept,
         exchange: X,
     ) -> Self {
-        Self::new(Stage::Waiting { service, request: Some(request) }, call, state, kept, exchange)
+        let stage = Stage::Waiting { service, request: Some(request), told };
+        Self::new(stage, call, state, kept, exchange)
     }
 
     pub(super) fn refused(
@@ -152,7 +164,6 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let state = this.state.as_ref().expect("polled after completion");
-        let _scope = clock::poll(this.call.nested);
 
         // Before the inner future, which may use up the task's budget: a timer without any would
         // be pending for ever. What it says counts only if the inner future is pending.
@@ -160,12 +171,10 @@ where
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
             rang = timer.poll(cx).is_ready();
         }
-        let call = &*this.call;
+        let within = this.call.within(state);
         let outcome = match this.stage.as_mut().project() {
-            StageProj::Running { inner } => call.within(state, || inner.poll(cx)),
-            StageProj::Waiting { .. } => {
-                call.within(state, || start(this.stage.as_mut(), this.exchange, call, cx))
-            }
+            StageProj::Running { inner } => inner.poll(cx),
+            StageProj::Waiting { .. } => start(this.stage.as_mut(), this.exchange, this.call, cx),
             StageProj::Refused { rejection } => {
                 let rejection = rejection.take().expect("refused once");
                 this.state.take();
@@ -174,50 +183,54 @@ where
             }
             StageProj::Over => unreachable!("its state was taken"),
         };
-        let rejection = match outcome {
+        drop(within);
+        let rejection = match &outcome {
             Poll::Pending => {
                 let Some(due) = this.call.head else { return Poll::Pending };
                 if !rang {
                     ready!(sleep(this.timer.as_mut(), due.at).poll(cx));
                 }
-                let Some(rejection) = state.expire(due.clock) else {
+                let rejection = state.expire(due.clock);
+                if rejection.is_none() {
                     // In shadow mode it goes on, and starts if it was kept from it.
                     this.call.stop();
                     this.timer.set(None);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
-                };
+                }
                 rejection
             }
-            Poll::Ready(outcome) => {
-                // Without a clock it has been counted already, in shadow mode.
-                let gave_up =
-                    this.call.head.is_some() && this.exchange.is_timeout(this.call.facts, &outcome);
-                let Some(rejection) = gave_up.then(|| state.expire(Clock::Deadline)).flatten()
-                else {
-                    if gave_up {
-                        this.call.stop();
-                    }
-                    return Poll::Ready(match outcome {
-                        Ok(response) => {
-                            let state = this.state.take().expect("it was there");
-                            let (exchange, call) = (this.exchange, this.call);
-                            Ok(watch::<X, Request, _, S::Error>(exchange, response, call, state))
-                        }
-                        Err(error) => {
-                            this.state.take();
-                            Err(this.exchange.inner(error))
-                        }
-                    });
-                };
+            // Without a clock it has been counted already, in shadow mode.
+            Poll::Ready(outcome)
+                if this.call.head.is_some()
+                    && this.exchange.is_timeout(this.call.facts, outcome) =>
+            {
+                let rejection = state.expire(Clock::Deadline);
+                if rejection.is_none() {
+                    this.call.stop();
+                }
                 rejection
             }
+            Poll::Ready(_) => None,
         };
-        // What is inside is dropped now, and not when the caller gets round to it.
-        this.stage.set(Stage::Over);
-        this.state.take();
-        let kept = this.kept.take().expect("kept until a refusal");
-        Poll::Ready(this.exchange.reject(kept, rejection))
+        let state = this.state.take().expect("it was there");
+        if let Some(rejection) = rejection {
+            // What is inside is dropped now, and not when the caller gets round to it.
+            this.stage.set(Stage::Over);
+            let kept = this.kept.take().expect("kept until a refusal");
+            return Poll::Ready(this.exchange.reject(kept, rejection));
+        }
+        match outcome {
+            Poll::Ready(Ok(response)) if this.call.total.is_none() && this.call.idle.is_none() => {
+                Poll::Ready(Ok(this.exchange.pass::<Cut>(response)))
+            }
+            Poll::Ready(Ok(response)) => {
+                let cut = Cut::new(this.call, state);
+                Poll::Ready(Ok(this.exchange.wrap(this.call.facts, response, cut)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(this.exchange.inner(error))),
+            Poll::Pending => unreachable!("that has returned, or was refused"),
+        }
     }
 }
 
@@ -232,15 +245,16 @@ where
     S: Service<Request>,
     X: Judge<Request, S::Response, S::Error>,
 {
-    if let StageProj::Waiting { service, request } = stage.as_mut().project() {
+    if let StageProj::Waiting { service, request, told } = stage.as_mut().project() {
         ready!(service.poll_ready(cx))?;
-        let entered = clock::enter(read);
-        if call.head.is_some_and(|due| due.at <= entered.now()) {
+        let entered = clock::arrive(read);
+        let now = entered.now();
+        if call.head.is_some_and(|due| due.at <= now) {
             // Too late to start. The timer has rung, or is about to.
             return Poll::Pending;
         }
         let mut request = request.take().expect("called once");
-        call.forward::<X, Request, S::Response, S::Error>(exchange, &mut request, entered.now());
+        told.forward::<X, Request, S::Response, S::Error>(exchange, &mut request, call.facts, now);
         let inner = service.call(request);
         drop(entered);
         stage.set(Stage::Running { inner });
@@ -251,25 +265,8 @@ where
     }
 }
 
-/// Lets the body be cut, if it can run out of time.
-#[inline]
-fn watch<X, Request, Response, Error>(
-    exchange: &X,
-    response: Response,
-    call: &Call,
-    state: Lease<State>,
-) -> X::Response<Cut>
-where
-    X: Judge<Request, Response, Error>,
-{
-    if call.total.is_none() && call.idle.is_none() {
-        return exchange.pass(response);
-    }
-    exchange.wrap(call.facts, response, Cut::new(call, state))
-}
-
 /// The timer, made if it is not there yet, and set to `at`.
-pub(super) fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
+fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
     if timer.is_none() {
         timer.set(Some(sleep_until(at.into())));
     }

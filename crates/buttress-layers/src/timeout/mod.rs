@@ -67,8 +67,8 @@
 //! There is none: a request ends after a total limit, or is a stream with a limit to its head and
 //! one between its frames ([`Limits::streaming`]). Nothing is propagated unless asked for.
 //!
-//! A watched body keeps its timer in itself, without a box, and so is not `Unpin`: who polls it
-//! by hand pins it first. axum, tonic, hyper and reqwest do.
+//! A body that keeps its reader waiting allocates its timer, once. Nothing else here allocates,
+//! but for propagation.
 //!
 //! # Panics
 //!

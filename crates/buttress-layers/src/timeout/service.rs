@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::{
     Clock, Cut, ResponseFuture,
-    future::Call,
+    future::{Call, Told},
     handle::{Arrival, State},
     limits::{Due, SeenLimits},
 };
@@ -104,29 +104,24 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let entered = clock::enter(read);
-        let now = entered.now();
+        let arrived = clock::arrive(read);
+        let now = arrived.now();
         let facts = self.exchange.facts(&request);
         let limits = *self.limits.refreshed(&self.state.limits);
 
         let own = Due::after(now, limits.of_total(), Clock::Total);
         let callers = self.callers::<_, S::Response, S::Error>(&request, facts, now);
-        let kept = self.exchange.context(&request);
+        let kept = self.exchange.context_of(&request, facts);
         let state = self.state.lease();
-        let mut call = Call {
-            head: Due::after(now, limits.of_head(), Clock::Head),
-            total: Due::sooner(own, callers),
-            idle: limits.of_idle().map(TimeLimit::get),
-            facts,
-            forward: self.propagate,
-            told: None,
-            nested: entered.is_nested(),
-        };
-        call.head = Due::sooner(call.total, call.head);
-        if call.forward.is_some() {
+        let total = Due::sooner(own, callers);
+        let head = Due::sooner(total, Due::after(now, limits.of_head(), Clock::Head));
+        let idle = limits.of_idle().map(TimeLimit::get);
+        let mut call = Call { head, total, idle, facts };
+        let mut told = Told { header: self.propagate, deadline: None };
+        if told.header.is_some() {
             // A limit that is only tried out is nobody's deadline.
-            let told = if state.is_shadow() { callers } else { call.total };
-            call.told = told.map(|due| due.at).filter(|at| *at > now);
+            let due = if state.is_shadow() { callers } else { total };
+            told.deadline = due.map(|due| due.at).filter(|at| *at > now);
         }
         if self.propagate.is_some() {
             match state.arrives(callers.map(|due| due.at), now) {
@@ -140,19 +135,21 @@ where
                 Arrival::Spared => {
                     call.total = own;
                     call.head = Due::sooner(own, Due::after(now, limits.of_head(), Clock::Head));
-                    call.told = None;
+                    told.deadline = None;
                 }
             }
         }
+        let exchange = self.exchange.clone();
         if mem::take(&mut self.ready) {
-            call.forward::<X, Request, S::Response, S::Error>(&self.exchange, &mut request, now);
-            let exchange = self.exchange.clone();
-            let inner = call.within(&state, || self.inner.call(request));
+            told.forward::<X, _, S::Response, S::Error>(&exchange, &mut request, facts, now);
+            let within = call.within(&state);
+            let inner = self.inner.call(request);
+            drop(within);
             return ResponseFuture::running(inner, call, state, kept, exchange);
         }
         // The instance that was polled holds our place in whatever queue it waits in.
         let clone = self.inner.clone();
         let polled = mem::replace(&mut self.inner, clone);
-        ResponseFuture::waiting(polled, request, call, state, kept, self.exchange.clone())
+        ResponseFuture::waiting(polled, (request, told), call, state, kept, exchange)
     }
 }
