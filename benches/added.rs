@@ -14,16 +14,18 @@ use std::{
 
 use axum::{Router, body::Body, routing::get};
 use buttress::{
-    Judgement, Ratio, Reason, TimeLimit, Timing, Verdict,
+    Judgement, Rate, Ratio, Reason, TimeLimit, Timing, Verdict,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::key,
+    rate_limit::RateLimitLayer,
     retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
     sli::{Record, SliLayer},
     slo::{self, Call, Clocks, Counts, Objective, Part, SloLayer, SloTracker, Tracker},
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
+use buttress_redis::{self as fleet, Lease};
 use buttress_benches::{Calls, Case, instructions, nanoseconds, two_threads};
 use bytes::Bytes;
 use clap::Parser;
@@ -51,7 +53,7 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
-    /// Only this group: timeouts, breakers, bulkheads, slis, slos or routers.
+    /// Only this group: timeouts, breakers, bulkheads, slis, slos, fleets or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -78,7 +80,7 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, Group); 8] = [
+    let groups: [(&str, Group); 9] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
@@ -86,6 +88,7 @@ fn main() {
         ("retries", retries),
         ("throttles", throttles),
         ("slos", slos),
+        ("fleets", fleets),
         ("routers", routers),
     ];
     for (name, group) in groups {
@@ -365,6 +368,32 @@ fn print_tracker(options: &Options) {
         "\nan objective of 30 days takes {bytes} bytes, and a tick {nanos:.0} ns: its counts, the"
     );
     println!("rings, eight windows for four pairs of alerts, the budget and the policy");
+}
+
+/// A lease that holds; what a round trip takes, `redis_clients` measures.
+fn fleets() -> Vec<Case> {
+    let million = 1_000_000_000.try_into().expect("more than none");
+    let rate = Rate::per_second(million);
+    let lease = Lease::new(1_000_000.try_into().expect("more than none"));
+    let local = RateLimitLayer::new("r", rate);
+    let limit = || {
+        let (settings, store) = (fleet::Settings::leased(lease), fleet::MemoryStore::new());
+        fleet::FleetLimitLayer::new("f", rate, settings, store)
+    };
+    let keyed = limit().keyed(|_: &Request<()>| 7_u64);
+    let strict = fleet::FleetLimitLayer::new(
+        "f",
+        rate,
+        fleet::Settings::strict(),
+        fleet::MemoryStore::new(),
+    );
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("buttress RateLimit, local", local.layer(bare()), request),
+        Case::new("buttress FleetLimit, leased", limit().layer(bare()), request),
+        Case::new("buttress FleetLimit, leased, keyed", keyed.layer(bare()), request),
+        Case::new("buttress FleetLimit, strict, memory", strict.layer(bare()), request),
+    ]
 }
 
 fn routers() -> Vec<Case> {

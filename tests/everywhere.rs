@@ -1,14 +1,15 @@
-//! A plain `.layer(..)` of breakers and bulkheads, in each configuration and each world.
+//! A plain `.layer(..)` of breakers, bulkheads and limits of a fleet, in each configuration and each world.
 
 use std::borrow::Cow;
 
 use axum::{Router, body::Body, handler::Handler, routing::get};
 use buttress::{
-    Criticality, Ratio, TimeLimit,
+    Criticality, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Isolation, Settings, Trip},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     http::StatusRules,
 };
+use buttress_redis::{FleetLimitLayer, Lease, MemoryStore, Settings as How};
 use buttress_tests::{Moody, ask, channel, http_client, http2_client, serve_grpc, soon};
 use http::Request;
 use tonic::transport::Server;
@@ -63,6 +64,20 @@ macro_rules! breakers {
     };
 }
 
+macro_rules! fleet_limits {
+    ($with:ident) => {
+        $with!(fleet(How::strict()));
+        $with!(fleet(How::leased(Lease::new(5.try_into().unwrap()))).keyed(|_: &_| "k"));
+        $with!(fleet(How::strict()).cost(|_: &_| 2.try_into().unwrap()));
+        $with!(fleet(How::strict()).reserve(2.try_into().unwrap(), |_: &_| false));
+    };
+}
+
+fn fleet(settings: How) -> FleetLimitLayer<MemoryStore> {
+    let rate = Rate::per_second(1000.try_into().unwrap());
+    FleetLimitLayer::new("f", rate, settings, MemoryStore::new())
+}
+
 #[tokio::test]
 async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     macro_rules! on {
@@ -91,6 +106,7 @@ async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     }
     bulkheads!(on);
     breakers!(on);
+    fleet_limits!(on);
 }
 
 #[tokio::test]
@@ -104,6 +120,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     }
     bulkheads!(whole);
     breakers!(whole);
+    fleet_limits!(whole);
     let address = serve_grpc(Server::builder().add_service(HealthServer::new(Moody))).await;
     macro_rules! client {
         ($layer:expr) => {{
@@ -113,6 +130,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     }
     bulkheads!(client);
     breakers!(client);
+    fleet_limits!(client);
 }
 
 #[tokio::test]
@@ -127,6 +145,7 @@ async fn tonic_takes_each_on_a_service() {
     }
     bulkheads!(each);
     breakers!(each);
+    fleet_limits!(each);
 }
 
 #[tokio::test]
@@ -143,6 +162,7 @@ async fn reqwest_and_hyper_take_each() {
     }
     bulkheads!(reqwests);
     breakers!(reqwests);
+    fleet_limits!(reqwests);
     macro_rules! hypers {
         ($layer:expr) => {{
             let stack = ServiceBuilder::new().layer($layer).service(http2_client::<Body>());
@@ -151,4 +171,5 @@ async fn reqwest_and_hyper_take_each() {
     }
     bulkheads!(hypers);
     breakers!(hypers);
+    fleet_limits!(hypers);
 }

@@ -1,6 +1,9 @@
 //! The two clients, set up as far as their settings go for calls that nobody sends twice.
 
-use buttress::BoxError;
+use std::future::ready;
+
+use buttress::{BoxError, Plain, Rate};
+use buttress_redis::{FleetLimitLayer, Outage, RedisStore, Settings, script};
 use fred::{
     interfaces::{ClientLike, LuaInterface},
     types::{
@@ -8,6 +11,7 @@ use fred::{
         config::{Config, ReconnectPolicy},
     },
 };
+use tower::{Layer, ServiceExt, service_fn};
 
 /// A client, connected.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
@@ -24,10 +28,28 @@ const ARGUMENTS: [&str; 6] = ["1", "1", "0", "1", "1", "1000000"];
 const KEY: &str = "buttress:{bench}";
 
 fn script() -> String {
-    let bucket = include_str!("../../crates/buttress-redis/src/script/bucket.lua");
-    let take = include_str!("../../crates/buttress-redis/src/script/take.lua");
-    let time = "(function() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end)()";
-    format!("{}{take}", bucket.replace("NOW", time).replace("FIRST", "4"))
+    script::take(script::Time::Server)
+}
+
+/// Our own layer around a service that answers at once, over the client that we chose.
+#[derive(Clone)]
+pub(crate) struct Ours(FleetLimitLayer<RedisStore, Plain>);
+
+impl Client for Ours {
+    const NAME: &'static str = "layer";
+
+    async fn connect(port: u16) -> Self {
+        let million = 1_000_000.try_into().expect("more than none");
+        let store = RedisStore::open(&format!("redis://127.0.0.1:{port}/")).expect("a URL");
+        let settings = Settings::strict().outage(Outage::Closed);
+        let limit = FleetLimitLayer::new("bench", Rate::per_second(million), settings, store);
+        limit.handle().check().await.expect("a server");
+        Self(limit.exchange(Plain))
+    }
+
+    async fn take(&self) -> Result<(), BoxError> {
+        self.0.layer(service_fn(|()| ready(Ok::<_, BoxError>(())))).oneshot(()).await
+    }
 }
 
 #[derive(Clone)]

@@ -21,7 +21,7 @@ use hdrhistogram::Histogram;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    clients::{Client, Fred, Redis},
+    clients::{Client, Fred, Ours, Redis},
     server::Server,
 };
 
@@ -48,6 +48,7 @@ async fn main() {
     for callers in [1, 32, 256] {
         run::<Redis>(callers, time).await;
         run::<Fred>(callers, time).await;
+        run::<Ours>(callers, time).await;
     }
     println!("\nfaults of 2 s under 16 callers: each call bounded by {BOUND:?} from outside, and by");
     println!("nothing but the client's own defaults");
@@ -60,6 +61,8 @@ async fn main() {
             break_it::<Redis>(fault, bound).await;
             break_it::<Fred>(fault, bound).await;
         }
+        // Bounded by itself; what its circuit refuses at once counts as failed.
+        break_it::<Ours>(fault, None).await;
     }
 }
 

@@ -58,7 +58,7 @@ impl Connection {
 
     pub(super) async fn call(self: &Arc<Self>, command: &Cmd) -> RedisResult<Value> {
         let (mut connection, since) = self.connection().await?;
-        let answer = connection.send_packed_command(command).await;
+        let answer = command.query_async::<Value>(&mut connection).await;
         if answer.as_ref().is_err_and(RedisError::is_unrecoverable_error) {
             self.make_instead_of(since);
         }

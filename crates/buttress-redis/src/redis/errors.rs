@@ -30,7 +30,7 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
         ),
         (_, "NOPERM") => (
             Failure::Refused,
-            format!("{address} does not let this user do it ({error}): allow EVAL, EVALSHA, TIME, GET, SET, ZADD, ZREMRANGEBYSCORE, ZCARD and PEXPIRE on the keys of the prefix"),
+            format!("{address} does not let this user do it ({error}): allow EVAL, EVALSHA, TIME, GET, SET, DEL, ZADD, ZREMRANGEBYSCORE, ZCARD and PEXPIRE on the keys of the prefix"),
         ),
         (_, "WRONGTYPE") => (
             Failure::Refused,

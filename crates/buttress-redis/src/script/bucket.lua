@@ -20,7 +20,7 @@ end
 
 -- A limit: w and f say when its bucket is full. One that was stored by other settings keeps the
 -- tokens that it had, as far as they fit: a change is no burst, and is rounded up.
-local limits = {}
+local limits, changed = {}, false
 for i = 1, (#ARGV - FIRST + 1) / 3 do
   local at = FIRST + 3 * i - 3
   local p, e, b = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
@@ -29,7 +29,7 @@ for i = 1, (#ARGV - FIRST + 1) / 3 do
     w, f = now, 0
   elseif op ~= p or oe ~= e or ob ~= b then
     local had = math.max(ob - ((w - now) * oe + f) / op, 0)
-    w, f = now, 0
+    w, f, changed = now, 0, true
     if had < b then
       w = now + math.ceil((b - had) * p / e) + 1
     end
@@ -49,6 +49,10 @@ local function store()
     last = math.max(last, kept[at])
   end
   -- Once all are full, there is nothing to remember.
+  if last <= now then
+    redis.call('DEL', KEYS[1])
+    return
+  end
   redis.call('SET', KEYS[1], table.concat(out, ' '), 'PX', string.format('%.0f', math.floor((last - now) / 1000) + 1))
 end
 

@@ -1,6 +1,6 @@
 //! The scripts, put together.
 //!
-//! They use `TIME`, `GET` and `SET .. PX`, and for the members of a fleet `ZADD`,
+//! They use `TIME`, `GET`, `SET .. PX` and `DEL`, and for the members of a fleet `ZADD`,
 //! `ZREMRANGEBYSCORE`, `ZCARD` and `PEXPIRE`: nothing that Valkey does not know.
 
 /// Where a script gets the time from.

@@ -19,6 +19,10 @@ for _, l in ipairs(limits) do
 end
 
 if granted < least then
+  if changed then
+    -- From now on it fills as the new settings say.
+    store()
+  end
   return standing(0)
 end
 for _, l in ipairs(limits) do

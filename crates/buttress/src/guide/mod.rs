@@ -2,6 +2,7 @@
 //!
 //! - [`placing`]: where layers go in axum, tonic, hyper and reqwest, and in what order.
 //! - [`verdicts`]: what counts as good, bad and excluded, and what the numbers are called.
+//! - [`fleets`]: limits that many processes share, and what they do without their server.
 //! - [`design`]: the decisions behind the code, with their reasons.
 
 #[doc = include_str!("placing.md")]
@@ -9,6 +10,9 @@ pub mod placing {}
 
 #[doc = include_str!("verdicts.md")]
 pub mod verdicts {}
+
+#[doc = include_str!("fleets.md")]
+pub mod fleets {}
 
 #[doc = include_str!("design.md")]
 pub mod design {}
