@@ -25,8 +25,8 @@ use buttress::{
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
-use buttress_redis::{self as fleet, Lease};
 use buttress_benches::{Calls, Case, instructions, nanoseconds, two_threads};
+use buttress_redis::{self as fleet, Lease};
 use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response, StatusCode};

@@ -71,7 +71,8 @@ impl Model {
     }
 
     fn take(&mut self, take: Take, now: u64) -> u32 {
-        let granted = (take.least..=take.most).rev().find(|tokens| self.fits(*tokens, take.left, now));
+        let granted =
+            (take.least..=take.most).rev().find(|tokens| self.fits(*tokens, take.left, now));
         for limit in 0..self.scales.len() {
             let weight = i128::from(granted.unwrap_or(0)) * i128::from(self.scales[limit].micros());
             if granted.is_some() {
@@ -234,7 +235,8 @@ fn the_most_extreme_rates_are_counted_exactly() {
         let scale = Scale::new(rate);
         let mut model = Model { full_at: vec![0], scales: vec![scale] };
         let key = format!("extreme{place}");
-        for (step, tokens) in [1, 2, scale.burst() / 2, 7, scale.burst(), 1].into_iter().enumerate() {
+        for (step, tokens) in [1, 2, scale.burst() / 2, 7, scale.burst(), 1].into_iter().enumerate()
+        {
             // Longer than the server needs, so that no key expires meanwhile.
             let now = NOW + u64::try_from(step).unwrap();
             let tokens = tokens.max(1);
@@ -339,9 +341,8 @@ async fn behind_axum_who_waits_as_long_as_retry_after_says_is_admitted_by_anothe
     let hello = || Router::new().route("/hello", get(|| async { "hello" }));
     let (one, two) = (serve(hello().layer(limit())).await, serve(hello().layer(limit())).await);
     let client = http_client();
-    let ask = async |address| {
-        soon(client.get(format!("http://{address}/hello")).send()).await.unwrap()
-    };
+    let ask =
+        async |address| soon(client.get(format!("http://{address}/hello")).send()).await.unwrap();
 
     let first = ask(one).await;
     let refused = ask(two).await;

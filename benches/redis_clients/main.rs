@@ -44,13 +44,18 @@ async fn main() {
     let options = Options::parse();
     let time = Duration::from_secs(options.seconds);
     println!("the script of one bucket, one connection; {time:?} each, in turns");
-    println!("{:<8}{:>9}{:>13}{:>11}{:>11}{:>11}", "", "callers", "calls/s", "p50 us", "p99 us", "max us");
+    println!(
+        "{:<8}{:>9}{:>13}{:>11}{:>11}{:>11}",
+        "", "callers", "calls/s", "p50 us", "p99 us", "max us"
+    );
     for callers in [1, 32, 256] {
         run::<Redis>(callers, time).await;
         run::<Fred>(callers, time).await;
         run::<Ours>(callers, time).await;
     }
-    println!("\nfaults of 2 s under 16 callers: each call bounded by {BOUND:?} from outside, and by");
+    println!(
+        "\nfaults of 2 s under 16 callers: each call bounded by {BOUND:?} from outside, and by"
+    );
     println!("nothing but the client's own defaults");
     println!(
         "{:<8}{:<12}{:<10}{:>8}{:>10}{:>12}{:>14}{:>16}",

@@ -21,9 +21,8 @@ impl Bucket {
 
 /// Takes from all buckets or from none; how many tokens.
 pub(crate) fn take(buckets: &mut [Bucket], scales: &[Scale], now: u64, take: Take) -> u32 {
-    let available = |(bucket, scale): (&Bucket, &Scale)| {
-        scale.available(bucket.owed(scale, now), take.left)
-    };
+    let available =
+        |(bucket, scale): (&Bucket, &Scale)| scale.available(bucket.owed(scale, now), take.left);
     let granted = buckets.iter().zip(scales).map(available).min().unwrap_or(0).min(take.most);
     if granted < take.least {
         return 0;

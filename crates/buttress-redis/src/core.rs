@@ -163,9 +163,7 @@ impl<St, B: Buckets> Core<St, B> {
     ) -> Result<(), Rejection> {
         match self.settings.outage {
             Outage::Open => self.admitted(Source::Open),
-            Outage::Closed => self.refused(Source::Closed, || {
-                self.unavailable(asked_again_in)
-            }),
+            Outage::Closed => self.refused(Source::Closed, || self.unavailable(asked_again_in)),
             Outage::Share(_) => match self.buckets.take_share(key, ask, now) {
                 Ok(()) => self.admitted(Source::Local),
                 // What is too much for a share is not too much for the limit.

@@ -109,7 +109,9 @@ impl Counts {
 
     pub(crate) fn totals(&self) -> Totals {
         let sum = |cell: Cell| {
-            let of = |stripe: &Padded<[AtomicU64; CELLS]>| stripe.0[cell.place()].load(Ordering::Relaxed);
+            let of = |stripe: &Padded<[AtomicU64; CELLS]>| {
+                stripe.0[cell.place()].load(Ordering::Relaxed)
+            };
             self.stripes.iter().map(of).sum()
         };
         Totals {

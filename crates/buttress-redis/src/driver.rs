@@ -34,10 +34,7 @@ struct List<K> {
 
 impl<K> Wishes<K> {
     pub(crate) fn new() -> Self {
-        Self {
-            heard: AtomicU32::new(0),
-            list: Mutex::new(List { keys: Vec::new(), driver: None }),
-        }
+        Self { heard: AtomicU32::new(0), list: Mutex::new(List { keys: Vec::new(), driver: None }) }
     }
 
     pub(crate) fn are_heard(&self) -> bool {
@@ -155,7 +152,8 @@ impl<St: Store, B: Buckets> Driver<St, B> {
             let (scales, nanos) = (core.scales.load(), core.nanos(now));
             let reserve = core.reserve.load(Ordering::Relaxed);
             let Some(lease) = core.lease() else { continue };
-            let ahead = |purse: &mut crate::purse::Purse| purse.ahead(reserve, lease, &scales, nanos);
+            let ahead =
+                |purse: &mut crate::purse::Purse| purse.ahead(reserve, lease, &scales, nanos);
             let Some(take) = core.buckets.purse(&key, ahead) else { continue };
             let Ok(ticket) = core.admit(now) else {
                 put_down(core, &key);
@@ -176,9 +174,9 @@ impl<St: Store, B: Buckets> Driver<St, B> {
                 core.counts.add_many(Cell::Leased, taken.granted.into());
                 let lasts = core.settings.lease.map_or(Duration::ZERO, |it| it.lasts().get());
                 let (until, nanos) = (core.nanos(sent.at + lasts), core.nanos(now));
-                let lapsed = core.buckets.purse(key, |purse| {
-                    purse.receive(taken.granted, taken.debts, until, nanos)
-                });
+                let lapsed = core
+                    .buckets
+                    .purse(key, |purse| purse.receive(taken.granted, taken.debts, until, nanos));
                 core.counts.add_many(Cell::Lapsed, lapsed.into());
             }
             put_down(core, key);

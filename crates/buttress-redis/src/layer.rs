@@ -1,9 +1,7 @@
 use std::{fmt, hash::Hash, num::NonZeroU32, sync::Arc, sync::atomic::Ordering};
 
 use buttress_core::{Auto, Custom, Rate, Shared};
-use buttress_layers::rate_limit::{
-    Cost, Headers, Plan, RateLimit, RateLimitLayer, Reserve,
-};
+use buttress_layers::rate_limit::{Cost, Headers, Plan, RateLimit, RateLimitLayer, Reserve};
 use tower_layer::Layer;
 
 use crate::{
@@ -153,4 +151,3 @@ impl<St, S, X: Clone, P: Clone> Layer<S> for FleetLimitLayer<St, X, P> {
         self.layer.layer(inner)
     }
 }
-

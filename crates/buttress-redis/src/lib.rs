@@ -48,7 +48,7 @@
 //! | asks the store | for each request | for a batch, sized by demand |
 //! | admits in any time `t` | burst + rate x t, across the fleet, never more | and at the most [`Lease::over_admission`] more: what was leased before `t` began |
 //! | adds to a request | a round trip | a short lock, where a lease holds |
-//! | allocates | 16 times a request, the client library's part included | nothing where a lease holds |
+//! | allocates | 15 times a request, the client library's part included | nothing where a lease holds |
 //! | for | few and dear requests: logins, payments, days' quotas | many and cheap ones |
 //!
 //! A script decides in one step, with all limits of a layer: it takes from all buckets of a key or

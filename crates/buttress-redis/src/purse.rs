@@ -24,6 +24,9 @@ pub struct Purse {
     asked: u64,
     since: u64,
     size: u32,
+    /// How much is carried, and before when there is no sense in asking for more.
+    carrying: u32,
+    paced: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,13 +35,16 @@ struct Batch {
     until: u64,
 }
 
+/// How long nobody asks who was last granted less than was asked for: tokens that come one by one
+/// would else be fetched one by one. A hundred round trips a second; and no longer than a quarter of
+/// the burst takes, so that nothing is lost.
+const PACE: u64 = 10_000_000;
+
 /// What the store said of the bucket, and when that was heard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) debts: [Debt; MOST],
     pub(crate) at: u64,
-    /// Whether it had not enough.
-    short: bool,
 }
 
 /// What a purse says to a request.
@@ -107,7 +113,7 @@ impl Purse {
         }
         let size = self.begin(lease, now);
         let most = size.min(lease.most().get().saturating_sub(left)).max(cost - left);
-        self.carried = true;
+        (self.carried, self.carrying) = (true, most);
         Said::Ask(Take { least: cost - left, most, left: kept })
     }
 
@@ -128,7 +134,7 @@ impl Purse {
             return None;
         }
         let most = self.begin(lease, now).min(room);
-        self.carried = true;
+        (self.carried, self.carrying) = (true, most);
         Some(Take { least: 1, most, left: reserve })
     }
 
@@ -145,7 +151,10 @@ impl Purse {
         until: u64,
         now: u64,
     ) -> u32 {
-        self.known = Some(Known { debts, at: now, short: granted == 0 });
+        if granted < self.carrying {
+            self.paced = now.saturating_add(PACE);
+        }
+        self.known = Some(Known { debts, at: now });
         self.left(now);
         let lapsed = std::mem::take(&mut self.lapsed);
         let [first, second] = &mut self.batches;
@@ -216,15 +225,19 @@ impl Purse {
         }
     }
 
-    /// How long the fleet's bucket has not enough for sure. What others give back is not known of,
+    /// How long the fleet's bucket has not enough for sure: what was left of it when it was last heard
+    /// of, and what it yields, which others can only make less. What others give back is not known of,
     /// so the store is asked again after as long as a lease lasts.
     fn dry(&self, ask: Ask, lease: &Lease, scales: &[Scale], now: u64) -> Option<Duration> {
-        let known = self.known.filter(|known| known.short)?;
+        let known = self.known?;
         let ago = Duration::from_nanos(now.saturating_sub(known.at));
         if ago >= lease.lasts().get() {
             return None;
         }
-        wait(scales, &known.debts, ago, ask).filter(|wait| !wait.is_zero())
+        let paced = Duration::from_nanos(self.paced.saturating_sub(now));
+        let fill = scales.iter().map(Scale::fills_in).min().unwrap_or_default();
+        let rest = wait(scales, &known.debts, ago, ask)?.max(paced.min(fill / 4));
+        Some(rest).filter(|rest| !rest.is_zero())
     }
 
     /// Sizes a batch, and begins to count for the next.

@@ -106,6 +106,11 @@ impl Scale {
         Debt { micros: low(parts / all), parts: low(parts % all) }
     }
 
+    /// How long an empty bucket takes to fill.
+    pub(crate) fn fills_in(&self) -> Duration {
+        Duration::from_micros(low(self.weight(self.burst) / u128::from(self.parts)))
+    }
+
     /// Whether it may ever be admitted.
     fn allows(&self, ask: Ask) -> bool {
         ask.weight().get() <= self.burst.saturating_sub(ask.kept())
@@ -185,7 +190,8 @@ mod tests {
     #[test]
     fn every_rate_fits_into_doubles_and_is_rounded_to_the_safe_side() {
         let counts = [1, 2, 3, 7, 999, 1000, 1_000_003, u32::MAX];
-        let periods = [1, 999, 1000, 1001, 1_000_000_000, 86_400_000_000_000, 31_536_000_000_000_000];
+        let periods =
+            [1, 999, 1000, 1001, 1_000_000_000, 86_400_000_000_000, 31_536_000_000_000_000];
         for events in counts {
             for burst in counts {
                 for nanos in periods {
@@ -200,7 +206,8 @@ mod tests {
                     assert!(fits == 1 || fill <= u128::from(LONGEST), "{told}");
                     assert!(fits <= burst, "{told}");
                     // No token takes less time than it should.
-                    let (is, should) = (u128::from(micros) * 1000 * u128::from(events), u128::from(nanos));
+                    let (is, should) =
+                        (u128::from(micros) * 1000 * u128::from(events), u128::from(nanos));
                     assert!(is >= should * u128::from(parts), "{told}");
                 }
             }

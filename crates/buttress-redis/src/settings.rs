@@ -129,7 +129,8 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// ```
 #[must_use]
 pub fn share_of(rate: Rate, replicas: NonZeroU32) -> Rate {
-    let part = |whole: NonZeroU32| NonZeroU32::new(whole.get() / replicas).unwrap_or(NonZeroU32::MIN);
+    let part =
+        |whole: NonZeroU32| NonZeroU32::new(whole.get() / replicas).unwrap_or(NonZeroU32::MIN);
     let burst = part(rate.most_at_once());
     let longer = rate.period().checked_mul(replicas.get());
     let share = match longer.and_then(|period| TimeLimit::try_from(period).ok()) {
@@ -162,7 +163,9 @@ mod tests {
     fn all_shares_together_are_no_more_than_the_rate() {
         for events in [1, 7, 1000, u32::MAX] {
             for replicas in [1, 3, 64, u32::MAX] {
-                for period in [Duration::from_secs(1), Duration::from_hours(24), TimeLimit::MAX.get()] {
+                for period in
+                    [Duration::from_secs(1), Duration::from_hours(24), TimeLimit::MAX.get()]
+                {
                     let rate = Rate::new(n(events), TimeLimit::try_from(period).unwrap());
                     let share = share_of(rate, n(replicas));
 
@@ -170,7 +173,10 @@ mod tests {
                     let yields = |rate: Rate| u128::from(rate.events().get());
                     let all = yields(share) * u128::from(replicas) * rate.period().as_nanos();
                     let one_a_year = share.events() == NonZeroU32::MIN;
-                    assert!(one_a_year || all <= yields(rate) * share.period().as_nanos(), "{told}");
+                    assert!(
+                        one_a_year || all <= yields(rate) * share.period().as_nanos(),
+                        "{told}"
+                    );
                     let burst = u64::from(share.most_at_once().get()) * u64::from(replicas);
                     assert!(burst <= u64::from(events.max(replicas)), "{told}");
                 }

@@ -25,7 +25,11 @@ impl<St: Store, B: Buckets> Watched for FleetLimitHandle<St, B> {
         }
         for failure in Failure::ALL {
             let labels = [limit, ("failure", failure.as_str())];
-            report.counter("buttress_fleet_limit_store_failures_total", &labels, totals.failed(failure));
+            report.counter(
+                "buttress_fleet_limit_store_failures_total",
+                &labels,
+                totals.failed(failure),
+            );
         }
         let alone = [
             ("buttress_fleet_limit_too_much_requests_total", totals.too_much),
@@ -43,11 +47,7 @@ impl<St: Store, B: Buckets> Watched for FleetLimitHandle<St, B> {
             let is = f64::from(u8::from(state == now));
             report.amount("buttress_fleet_limit_store_state", &labels, is);
         }
-        report.durations(
-            "buttress_fleet_limit_store_duration_seconds",
-            &[limit],
-            &self.answers(),
-        );
+        report.durations("buttress_fleet_limit_store_duration_seconds", &[limit], &self.answers());
         report.highest("buttress_fleet_limit_replicas", &[limit], self.replicas().get().into());
         let shadow = f64::from(u8::from(self.is_shadow()));
         report.highest("buttress_fleet_limit_shadow", &[limit], shadow);

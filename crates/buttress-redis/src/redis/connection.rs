@@ -35,7 +35,10 @@ enum Link {
     Unused,
     /// It is being made; why it was not when it was last tried.
     Connecting(Option<RedisError>),
-    Up { connection: MultiplexedConnection, since: Instant },
+    Up {
+        connection: MultiplexedConnection,
+        since: Instant,
+    },
 }
 
 /// So many calls given up in a row, and a connection is taken for dead that does not say so: the

@@ -10,7 +10,9 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
     let (failure, what) = match (error.kind(), &*code) {
         (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => (
             Failure::Refused,
-            format!("{address} wants another password: put user and password into the URL, redis://user:password@host:port/"),
+            format!(
+                "{address} wants another password: put user and password into the URL, redis://user:password@host:port/"
+            ),
         ),
         _ if error.is_timeout() => (
             Failure::TimedOut,
@@ -18,11 +20,15 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
         ),
         _ if error.is_io_error() || error.is_connection_dropped() => (
             Failure::Unreachable,
-            format!("{address} cannot be reached ({error}): is a server running there, and may it be reached from here?"),
+            format!(
+                "{address} cannot be reached ({error}): is a server running there, and may it be reached from here?"
+            ),
         ),
         (_, "MOVED" | "ASK" | "CLUSTERDOWN") => (
             Failure::Refused,
-            format!("{address} is a node of a cluster, and the key lives on another: give the URL of a server that is none, or of a proxy in front of the cluster"),
+            format!(
+                "{address} is a node of a cluster, and the key lives on another: give the URL of a server that is none, or of a proxy in front of the cluster"
+            ),
         ),
         (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => (
             Failure::Refused,
@@ -30,11 +36,15 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
         ),
         (_, "NOPERM") => (
             Failure::Refused,
-            format!("{address} does not let this user do it ({error}): allow EVAL, EVALSHA, TIME, GET, SET, DEL, ZADD, ZREMRANGEBYSCORE, ZCARD and PEXPIRE on the keys of the prefix"),
+            format!(
+                "{address} does not let this user do it ({error}): allow EVAL, EVALSHA, TIME, GET, SET, DEL, ZADD, ZREMRANGEBYSCORE, ZCARD and PEXPIRE on the keys of the prefix"
+            ),
         ),
         (_, "WRONGTYPE") => (
             Failure::Refused,
-            format!("{address} has something else under the name of a limit: choose another prefix"),
+            format!(
+                "{address} has something else under the name of a limit: choose another prefix"
+            ),
         ),
         (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => {
             (Failure::Unreachable, format!("{address} is still loading its data"))
@@ -59,7 +69,9 @@ pub(super) fn explain_url(url: &str, error: &RedisError) -> StoreError {
     let why = error.category();
     StoreError::new(
         Failure::Refused,
-        format!("{shown:?} is no URL of a server ({why}): write redis://host:6379/, with a password redis://:password@host:6379/, or unix:///path{tls}"),
+        format!(
+            "{shown:?} is no URL of a server ({why}): write redis://host:6379/, with a password redis://:password@host:6379/, or unix:///path{tls}"
+        ),
     )
 }
 
@@ -70,5 +82,8 @@ pub(super) fn is_noscript(error: &RedisError) -> bool {
 
 /// An answer that none of our scripts gives.
 pub(super) fn nonsense() -> StoreError {
-    StoreError::new(Failure::Refused, "what answers there does not run our scripts: is it Redis 7, or Valkey?")
+    StoreError::new(
+        Failure::Refused,
+        "what answers there does not run our scripts: is it Redis 7, or Valkey?",
+    )
 }

@@ -124,16 +124,21 @@ impl Store for RedisStore {
             cmd.arg(take.least).arg(take.most).arg(take.left);
             scales(cmd, limits);
         };
-        self.ask(|it| &it.take, key, arguments, |value| {
-            let reply: Vec<u64> = read(value)?;
-            let [granted, rest @ ..] = &reply[..] else { return Err(nonsense()) };
-            let mut debts = [Debt::default(); MOST];
-            for (debt, pair) in debts.iter_mut().zip(rest.chunks_exact(2)) {
-                *debt = Debt { micros: pair[0], parts: pair[1] };
-            }
-            let granted = u32::try_from(*granted).map_err(|_| nonsense())?;
-            Ok(Taken { granted, debts })
-        })
+        self.ask(
+            |it| &it.take,
+            key,
+            arguments,
+            |value| {
+                let reply: Vec<u64> = read(value)?;
+                let [granted, rest @ ..] = &reply[..] else { return Err(nonsense()) };
+                let mut debts = [Debt::default(); MOST];
+                for (debt, pair) in debts.iter_mut().zip(rest.chunks_exact(2)) {
+                    *debt = Debt { micros: pair[0], parts: pair[1] };
+                }
+                let granted = u32::try_from(*granted).map_err(|_| nonsense())?;
+                Ok(Taken { granted, debts })
+            },
+        )
     }
 
     fn give(&self, key: &[u8], limits: &[Scale], tokens: u32) -> RedisAnswer<()> {

@@ -166,8 +166,7 @@ async fn replicas_are_counted_by_their_drivers_and_remembered_through_an_outage(
     let store = MemoryStore::new();
     let limits: Vec<_> =
         (0..4).map(|_| process(per_second(100), Settings::strict(), &store)).collect();
-    let drivers: Vec<_> =
-        limits.iter().map(|limit| tokio::spawn(limit.handle().run())).collect();
+    let drivers: Vec<_> = limits.iter().map(|limit| tokio::spawn(limit.handle().run())).collect();
 
     advance(millis(2500)).await;
     tokio::time::sleep(millis(1500)).await;

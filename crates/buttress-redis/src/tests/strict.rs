@@ -157,8 +157,7 @@ async fn a_store_that_panics_wedges_nothing() {
         let panics = Arc::new(AtomicBool::new(true));
         let store = Panicking(MemoryStore::new(), Arc::clone(&panics));
         let settings = settings.outage(Outage::Closed);
-        let limit =
-            FleetLimitLayer::new("api", per_second(10), settings, store).exchange(Plain);
+        let limit = FleetLimitLayer::new("api", per_second(10), settings, store).exchange(Plain);
 
         let service = limit.layer(Echo);
         let unwound = std::panic::catch_unwind(AssertUnwindSafe(|| {
