@@ -184,6 +184,7 @@ impl<St, B: Buckets> Core<St, B> {
     }
 
     /// Counts a request that is admitted.
+    #[expect(clippy::unnecessary_wraps, reason = "a decision, as a refusal is one")]
     #[inline]
     pub(crate) fn admitted(&self, source: Source) -> Result<(), Rejection> {
         self.counts.add(Cell::Admitted(source));

@@ -15,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, Timeout, interval, timeout};
 
 use crate::{
     Failure, Outage, Replicas, Store, Taken, buckets::Buckets, clock::read, core::Core,
-    counts::Cell,
+    counts::Cell, purse::Purse,
 };
 
 /// The keys whose leases run low.
@@ -100,7 +100,7 @@ impl<St: Store, B: Buckets> Driver<St, B> {
     }
 
     pub(crate) async fn run(mut self) {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -152,8 +152,7 @@ impl<St: Store, B: Buckets> Driver<St, B> {
             let (scales, nanos) = (core.scales.load(), core.nanos(now));
             let reserve = core.reserve.load(Ordering::Relaxed);
             let Some(lease) = core.lease() else { continue };
-            let ahead =
-                |purse: &mut crate::purse::Purse| purse.ahead(reserve, lease, &scales, nanos);
+            let ahead = |purse: &mut Purse| purse.ahead(reserve, lease, &scales, nanos);
             let Some(take) = core.buckets.purse(&key, ahead) else { continue };
             let Ok(ticket) = core.admit(now) else {
                 put_down(core, &key);
@@ -205,7 +204,7 @@ pub(crate) fn settle<St: Store, B: Buckets, T>(
 }
 
 fn put_down<St, B: Buckets>(core: &Core<St, B>, key: &B::Key) {
-    let waiting = core.buckets.purse(key, |purse| purse.put_down());
+    let waiting = core.buckets.purse(key, Purse::put_down);
     waiting.into_iter().for_each(Waker::wake);
 }
 

@@ -131,7 +131,6 @@ impl<St, B: Buckets> FleetLimitHandle<St, B> {
     }
 
     /// What it was made with.
-    #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.core.settings
     }

@@ -17,6 +17,9 @@ pub struct FleetLimitLayer<St, X = Auto, P = Plan<Fleet<St>>> {
     store: std::marker::PhantomData<fn() -> St>,
 }
 
+/// A layer, spelt out.
+type Over<St, X, B, F, C, N> = FleetLimitLayer<St, X, Plan<Fleet<St, B, F>, C, N>>;
+
 impl<St: Store> FleetLimitLayer<St> {
     /// A layer whose name stands in refusals, logs and metrics, and which names the bucket to all
     /// processes of the fleet.
@@ -56,10 +59,7 @@ impl<St: Store, X, C, N> FleetLimitLayer<St, X, Plan<Fleet<St>, C, N>> {
     ///
     /// Take the [`handle`](Self::handle) afterwards: this is another state.
     #[must_use]
-    pub fn keyed<Request, K, F>(
-        self,
-        key: F,
-    ) -> FleetLimitLayer<St, X, Plan<Fleet<St, Many<K>, By<F>>, C, N>>
+    pub fn keyed<Request, K, F>(self, key: F) -> Over<St, X, Many<K>, By<F>, C, N>
     where
         K: Hash + Eq + Clone + FleetKey + Send + Sync + 'static,
         F: Fn(&Request) -> K + Clone,
@@ -78,10 +78,7 @@ impl<St: Store, X, B: Buckets, F, C, N> FleetLimitLayer<St, X, Plan<Fleet<St, B,
     /// Lets each request cost what `cost` says of it, and not one. What costs more than the burst
     /// can never be admitted, and is told so.
     #[must_use]
-    pub fn cost<Request, G>(
-        self,
-        cost: G,
-    ) -> FleetLimitLayer<St, X, Plan<Fleet<St, B, F>, Cost<G>, N>>
+    pub fn cost<Request, G>(self, cost: G) -> Over<St, X, B, F, Cost<G>, N>
     where
         G: Fn(&Request) -> NonZeroU32 + Clone,
     {
@@ -96,7 +93,7 @@ impl<St: Store, X, B: Buckets, F, C, N> FleetLimitLayer<St, X, Plan<Fleet<St, B,
         self,
         tokens: NonZeroU32,
         critical: G,
-    ) -> FleetLimitLayer<St, X, Plan<Fleet<St, B, F>, Reserve<C, G>, N>>
+    ) -> Over<St, X, B, F, Reserve<C, G>, N>
     where
         G: Fn(&Request) -> bool + Clone,
     {
@@ -107,7 +104,7 @@ impl<St: Store, X, B: Buckets, F, C, N> FleetLimitLayer<St, X, Plan<Fleet<St, B,
     /// Says in every response what the limits are and what is left of them across the fleet, as
     /// far as this process knows: see [`Headers`].
     #[must_use]
-    pub fn headers(self) -> FleetLimitLayer<St, X, Plan<Fleet<St, B, F>, C, Headers>> {
+    pub fn headers(self) -> Over<St, X, B, F, C, Headers> {
         FleetLimitLayer::of(self.layer.headers())
     }
 }

@@ -305,8 +305,7 @@ mod tests {
 
     #[test]
     fn no_process_holds_more_than_it_may_and_only_what_is_missing_is_asked_for() {
-        let mut purse = Purse::default();
-        purse.size = 100;
+        let mut purse = Purse { size: 100, ..Purse::default() };
         purse.receive(4, [Debt::default(); MOST], 9 * SECOND, 0);
 
         let costly = take(&mut purse, 9, 1);
@@ -334,8 +333,7 @@ mod tests {
 
     #[test]
     fn half_of_a_batch_gone_more_is_asked_for_ahead_once() {
-        let mut purse = Purse::default();
-        purse.size = 8;
+        let mut purse = Purse { size: 8, ..Purse::default() };
         purse.receive(8, [Debt::default(); MOST], 9 * SECOND, 0);
 
         let low: Vec<_> = (0..5).map(|_| take(&mut purse, 1, 1)).collect();

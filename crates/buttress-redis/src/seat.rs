@@ -20,7 +20,7 @@ use crate::{
     core::Core,
     counts::Cell,
     fleet::known,
-    purse::Said,
+    purse::{Purse, Said},
     scale::{standings, wait},
     store::MOST,
 };
@@ -147,7 +147,7 @@ impl<St: Store, B: Buckets> Asking<St, B> {
     /// Lets others ask who waited for what was carried.
     fn put_down(&mut self) {
         if std::mem::take(&mut self.carries) {
-            let waiting = self.core.buckets.purse(&self.key, |purse| purse.put_down());
+            let waiting = self.core.buckets.purse(&self.key, Purse::put_down);
             waiting.into_iter().for_each(Waker::wake);
         }
     }
