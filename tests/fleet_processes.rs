@@ -11,13 +11,17 @@ use std::{
     io::{BufRead, BufReader},
     num::NonZeroU32,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, SystemTime},
 };
 
 use buttress::{Plain, Rate, Rejection, TimeLimit};
 use buttress_redis::{
-    Failure, FleetLimitLayer, Lease, Outage, RedisStore, Replicas, Settings, Source,
+    Failure, FleetLimitLayer, Lease, Outage, RedisStore, Replicas, Settings, Source, Totals,
 };
 use buttress_tests::redis_server::Server;
 use tower::{Layer, ServiceExt, service_fn};
@@ -71,10 +75,13 @@ struct Seen {
     refused: u64,
     timed_out: u64,
     failed: u64,
-    /// When the first and the last were admitted, and when the store last did not decide.
+    /// When the first and the last were admitted.
     first: u64,
     last: u64,
-    last_local: u64,
+    /// How long after a fault the store first decided again, and how many were admitted by shares
+    /// after that.
+    recovered: u64,
+    late: u64,
     p50: u64,
     p99: u64,
     longest: u64,
@@ -85,7 +92,7 @@ impl Seen {
         self.by_store + self.by_lease + self.by_local
     }
 
-    fn fields(&mut self) -> [&mut u64; 12] {
+    fn fields(&mut self) -> [&mut u64; 13] {
         [
             &mut self.by_store,
             &mut self.by_lease,
@@ -95,7 +102,8 @@ impl Seen {
             &mut self.failed,
             &mut self.first,
             &mut self.last,
-            &mut self.last_local,
+            &mut self.recovered,
+            &mut self.late,
             &mut self.p50,
             &mut self.p99,
             &mut self.longest,
@@ -114,7 +122,8 @@ impl Seen {
             failed: sum(|it| it.failed),
             first: all.iter().map(|it| it.first).min().unwrap(),
             last: most(|it| it.last),
-            last_local: most(|it| it.last_local),
+            recovered: most(|it| it.recovered),
+            late: sum(|it| it.late),
             p50: most(|it| it.p50),
             p99: most(|it| it.p99),
             longest: most(|it| it.longest),
@@ -148,6 +157,38 @@ impl fmt::Display for Seen {
     }
 }
 
+/// When a server that was away is back.
+const fn over(start: u64) -> u64 {
+    start + 1_000_000 + AWAY
+}
+
+/// Whether the store has decided again since it was away.
+#[derive(Debug, Default)]
+struct Back {
+    planned: u64,
+    /// What the store had decided when it was to be back, plus one.
+    by_store: AtomicU64,
+    recovered: AtomicU64,
+    /// What shares had admitted when the store decided again.
+    by_local: AtomicU64,
+}
+
+impl Back {
+    fn look(&self, totals: &Totals, now: u64) {
+        if now < self.planned || self.recovered.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        let by_store = 1 + totals.admitted(Source::Store) + totals.refused(Source::Store);
+        let before = self.by_store.load(Ordering::SeqCst);
+        if before == 0 {
+            self.by_store.store(by_store, Ordering::SeqCst);
+        } else if by_store > before {
+            self.recovered.store((now - self.planned).max(1), Ordering::SeqCst);
+            self.by_local.store(totals.admitted(Source::Local), Ordering::SeqCst);
+        }
+    }
+}
+
 /// One of the processes; not one unless it is told to be.
 #[test]
 fn member() {
@@ -174,23 +215,19 @@ fn member() {
         handle.check().await.unwrap();
         tokio::spawn(limit.handle().run());
         rest_until(start);
+        let back = Arc::new(Back { planned: over(start), ..Back::default() });
         let workers: Vec<_> = (0..WORKERS)
             .map(|_| {
-                let (limit, handle) = (limit.clone(), limit.handle());
+                let (limit, handle, back) = (limit.clone(), limit.handle(), Arc::clone(&back));
                 tokio::spawn(async move {
                     let service = limit.layer(service_fn(|()| ready(Ok::<_, Infallible>(()))));
                     let (mut seen, mut waits) = (Seen::default(), Vec::new());
                     while wall() < end {
-                        let before = (handle.totals(), wall());
+                        let before = wall();
                         let answer = service.clone().oneshot(()).await;
                         let now = wall();
-                        waits.push(now - before.1);
-                        let locals = |totals: buttress_redis::Totals| {
-                            totals.admitted(Source::Local) + totals.refused(Source::Local)
-                        };
-                        if locals(handle.totals()) > locals(before.0) {
-                            seen.last_local = now;
-                        }
+                        waits.push(now - before);
+                        back.look(&handle.totals(), now);
                         match answer {
                             Ok(()) => {
                                 seen.first = if seen.first == 0 { now } else { seen.first };
@@ -227,6 +264,8 @@ fn member() {
             p50: waits[waits.len() / 2],
             p99: waits[waits.len() * 99 / 100],
             longest: *waits.last().unwrap(),
+            recovered: back.recovered.load(Ordering::SeqCst),
+            late: totals.admitted(Source::Local) - back.by_local.load(Ordering::SeqCst),
             ..Seen::together(&all)
         }
     });
@@ -235,7 +274,7 @@ fn member() {
 }
 
 /// Starts the processes, does something halfway, and hears what they have seen.
-fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server)) -> Seen {
+fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server, u64)) -> Seen {
     // So that all of them are there.
     let start = wall() + 1_500_000;
     let members: Vec<_> = (0..PROCESSES)
@@ -248,8 +287,8 @@ fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server)) 
             member.stdout(Stdio::piped()).spawn().unwrap()
         })
         .collect();
-    rest_until(start + seconds() * 1_000_000 / 3);
-    meanwhile(server);
+    rest_until(over(start) - AWAY);
+    meanwhile(server, over(start));
     let seen = |mut member: std::process::Child| {
         let output = BufReader::new(member.stdout.take().unwrap());
         let lines: Vec<_> = output.lines().map_while(Result::ok).collect();
@@ -268,7 +307,7 @@ fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server)) 
 #[test]
 #[ignore = "needs redis-server: cargo xtask test"]
 fn in_strict_mode_four_processes_admit_what_one_limit_allows_and_no_more() {
-    let seen = run(&mut Server::start(), &[], |_| ());
+    let seen = run(&mut Server::start(), &[], |_, _| ());
 
     println!("strict: {seen}; allowed {}", seen.allowed());
     assert_eq!((seen.by_local, seen.by_lease), (0, 0));
@@ -279,7 +318,7 @@ fn in_strict_mode_four_processes_admit_what_one_limit_allows_and_no_more() {
 #[test]
 #[ignore = "needs redis-server: cargo xtask test"]
 fn in_lease_mode_they_admit_no_more_than_that_and_the_leases_out() {
-    let seen = run(&mut Server::start(), &[LEASED], |_| ());
+    let seen = run(&mut Server::start(), &[LEASED], |_, _| ());
 
     let over = lease().over_admission(rate(), n(PROCESSES));
     println!("leased: {seen}; allowed {} and {over}", seen.allowed());
@@ -293,25 +332,23 @@ fn in_lease_mode_they_admit_no_more_than_that_and_the_leases_out() {
 const AWAY: u64 = 1_000_000;
 
 fn through_a_fault(leased: bool, name: &str, begin: fn(&mut Server), end: fn(&mut Server)) {
-    let mut back = 0;
     let told: &[_] = if leased { &[FAULTY, LEASED] } else { &[FAULTY] };
-    let seen = run(&mut Server::start(), told, |server| {
+    let seen = run(&mut Server::start(), told, |server, back| {
         begin(server);
-        rest_until(wall() + AWAY);
+        rest_until(back);
         end(server);
-        back = wall();
     });
 
-    let recovered = seen.last_local.saturating_sub(back);
-    let over = if leased { lease().over_admission(rate(), n(PROCESSES)) } else { 0 };
+    let leases = if leased { lease().over_admission(rate(), n(PROCESSES)) } else { 0 };
     // Shares are full when they begin; so is the bucket when the server is back; and while some
-    // processes know of that and others do not yet, both admit.
-    let both = recovered * u64::from(EVENTS) / 1_000_000;
-    let allowed = seen.allowed() + over + 2 * u64::from(BURST) + both;
+    // processes know of that and others do not yet, both admit. So they do where a machine that is
+    // busy is taken for a server that is slow.
+    let both = seen.recovered * u64::from(EVENTS) / 1_000_000 + seen.late;
+    let allowed = seen.allowed() + leases + 2 * u64::from(BURST) + both;
     println!(
-        "{name}, leased {leased}: {seen}; allowed {allowed}, the last share decided {} ms after it \
-         was back",
-        recovered / 1000
+        "{name}, leased {leased}: {seen}; allowed {allowed}; the store decided again {} ms after \
+         it was back",
+        seen.recovered / 1000
     );
     assert!(seen.by_local > 0, "{seen:?}");
     assert!(seen.admitted() <= allowed, "{seen:?}");
@@ -319,7 +356,8 @@ fn through_a_fault(leased: bool, name: &str, begin: fn(&mut Server), end: fn(&mu
     // it is over, those who were asking when it began may find it slow.
     let probes = u64::from(PROCESSES) * 2 * (2 + seconds());
     assert!(seen.timed_out <= u64::from(PROCESSES * WORKERS * 2) + probes, "{seen:?}");
-    assert!(recovered <= 3_000_000, "{seen:?}");
+    // A probe comes after two seconds at the latest; the rest is a busy machine's.
+    assert!((1..=5_000_000).contains(&seen.recovered), "{seen:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The two clients, set up as far as their settings go for calls that nobody sends twice.
 
-use std::future::ready;
+use std::{convert::Infallible, future::ready};
 
 use buttress::{BoxError, Plain, Rate};
 use buttress_redis::{FleetLimitLayer, Outage, RedisStore, Settings, script};
@@ -48,7 +48,7 @@ impl Client for Ours {
     }
 
     async fn take(&self) -> Result<(), BoxError> {
-        self.0.layer(service_fn(|()| ready(Ok::<_, BoxError>(())))).oneshot(()).await
+        self.0.layer(service_fn(|()| ready(Ok::<_, Infallible>(())))).oneshot(()).await
     }
 }
 

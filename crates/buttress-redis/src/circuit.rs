@@ -41,10 +41,6 @@ impl Circuit {
         (state, transitions(&moves))
     }
 
-    pub(crate) fn last_state(&self) -> State {
-        self.machine.last_state()
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.machine.is_closed()
     }

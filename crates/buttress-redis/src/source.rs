@@ -41,7 +41,7 @@ impl<St: Store, B: Buckets> Watched for FleetLimitHandle<St, B> {
         for (name, count) in alone {
             report.counter(name, &[limit], count);
         }
-        let now = self.core.circuit.last_state();
+        let now = self.store_state();
         for state in State::ALL {
             let labels = [limit, ("state", state.as_str())];
             let is = f64::from(u8::from(state == now));
