@@ -5,6 +5,7 @@
 //! `cargo bench --bench redis_clients`; needs `redis-server`.
 
 mod clients;
+#[expect(dead_code, unreachable_pub, reason = "the tests have it as a module of their library")]
 #[path = "../../tests/redis_server.rs"]
 mod server;
 
