@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::ready};
 
-use buttress::{BoxError, Plain, Rate};
+use buttress::{BoxError, Plain, Rate, TimeLimit};
 use buttress_redis::{FleetLimitLayer, Outage, RedisStore, Settings, script};
 use fred::{
     interfaces::{ClientLike, LuaInterface},
@@ -31,17 +31,19 @@ fn script() -> String {
     script::take(script::Time::Server)
 }
 
-/// Our own layer around a service that answers at once, over the client that we chose.
+/// Our own layer around a service that answers at once, over the client that we chose; it waits so
+/// many milliseconds.
 #[derive(Clone)]
-pub(crate) struct Ours(FleetLimitLayer<RedisStore, Plain>);
+pub(crate) struct Ours<const WITHIN: u64>(FleetLimitLayer<RedisStore, Plain>);
 
-impl Client for Ours {
+impl<const WITHIN: u64> Client for Ours<WITHIN> {
     const NAME: &'static str = "layer";
 
     async fn connect(port: u16) -> Self {
         let million = 1_000_000.try_into().expect("more than none");
         let store = RedisStore::open(&format!("redis://127.0.0.1:{port}/")).expect("a URL");
         let settings = Settings::strict().outage(Outage::Closed);
+        let settings = settings.within(TimeLimit::from_millis(WITHIN));
         let limit = FleetLimitLayer::new("bench", Rate::per_second(million), settings, store);
         limit.handle().check().await.expect("a server");
         Self(limit.exchange(Plain))

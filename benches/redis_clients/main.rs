@@ -52,7 +52,7 @@ async fn main() {
     for callers in [1, 32, 256] {
         run::<Redis>(callers, time).await;
         run::<Fred>(callers, time).await;
-        run::<Ours>(callers, time).await;
+        run::<Ours<1000>>(callers, time).await;
     }
     println!(
         "\nfaults of 2 s under 16 callers: each call bounded by {BOUND:?} from outside, and by"
@@ -68,7 +68,7 @@ async fn main() {
             break_it::<Fred>(fault, bound).await;
         }
         // Bounded by itself; what its circuit refuses at once counts as failed.
-        break_it::<Ours>(fault, None).await;
+        break_it::<Ours<20>>(fault, None).await;
     }
 }
 
