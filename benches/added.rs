@@ -29,6 +29,7 @@ use buttress::{
     timeout::{Limits, TimeoutLayer},
 };
 use buttress_benches::{Calls, Case, instructions, nanoseconds, two_threads};
+use buttress_redis::{self as fleet, Lease};
 use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response, StatusCode};
@@ -56,7 +57,7 @@ struct Options {
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
     /// Only this group: timeouts, breakers, bulkheads, slis, retries, hedges, throttles, fallbacks,
-    /// stacks, slos or routers.
+    /// stacks, slos, fleets or routers.
     #[arg(long)]
     group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
@@ -83,7 +84,7 @@ fn main() {
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
-    let groups: [(&str, Group); 11] = [
+    let groups: [(&str, Group); 12] = [
         ("timeouts", timeouts),
         ("breakers", breakers),
         ("bulkheads", bulkheads),
@@ -94,6 +95,7 @@ fn main() {
         ("fallbacks", fallbacks),
         ("stacks", stacks),
         ("slos", slos),
+        ("fleets", fleets),
         ("routers", routers),
     ];
     for (name, group) in groups {
@@ -480,6 +482,32 @@ fn print_tracker(options: &Options) {
         "\nan objective of 30 days takes {bytes} bytes, and a tick {nanos:.0} ns: its counts, the"
     );
     println!("rings, eight windows for four pairs of alerts, the budget and the policy");
+}
+
+/// A lease that holds; what a round trip takes, `redis_clients` measures.
+fn fleets() -> Vec<Case> {
+    let million = 1_000_000_000.try_into().expect("more than none");
+    let rate = Rate::per_second(million);
+    let lease = Lease::new(1_000_000.try_into().expect("more than none"));
+    let local = RateLimitLayer::new("r", rate);
+    let limit = || {
+        let (settings, store) = (fleet::Settings::leased(lease), fleet::MemoryStore::new());
+        fleet::FleetLimitLayer::new("f", rate, settings, store)
+    };
+    let keyed = limit().keyed(|_: &Request<()>| 7_u64);
+    let strict = fleet::FleetLimitLayer::new(
+        "f",
+        rate,
+        fleet::Settings::strict(),
+        fleet::MemoryStore::new(),
+    );
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("buttress RateLimit, local", local.layer(bare()), request),
+        Case::new("buttress FleetLimit, leased", limit().layer(bare()), request),
+        Case::new("buttress FleetLimit, leased, keyed", keyed.layer(bare()), request),
+        Case::new("buttress FleetLimit, strict, memory", strict.layer(bare()), request),
+    ]
 }
 
 fn routers() -> Vec<Case> {

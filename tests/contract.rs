@@ -33,6 +33,7 @@ use buttress::{
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Clock, Limits, TimeoutLayer},
 };
+use buttress_redis::{FleetLimitLayer, Lease, MemoryStore, Outage, Settings as How};
 use buttress_testkit::{
     Body,
     laws::{self, Settled, Subject, Violation},
@@ -78,6 +79,12 @@ obeys_the_contract! {
     rate_limit_keyed_within: ByKey(RateLimitLayer::new("r", tight()).keyed(method as fn(&Request<Body>) -> Method).within([ample()]).wait(LIMIT));
     rate_limit_reserve: RateLimitLayer::new("r", ample()).reserve_for(NonZeroU32::MIN, Criticality::Critical);
     rate_limit_in_shadow: rate_limit_in_shadow();
+    fleet_limit: Fleetwide::new(How::strict(), |limit| limit);
+    fleet_limit_leased: Fleetwide::new(leased(), |limit| limit);
+    fleet_limit_raising: Fleetwide::new(How::strict(), |limit| limit.on_reject(Raise));
+    fleet_limit_plain: Fleetwide::new(leased(), |limit| limit.exchange(Plain));
+    fleet_limit_without_store: fleet_limit_without_store();
+    fleet_limit_in_shadow: fleet_limit_in_shadow();
     retry: RetryLayer::new("r", Attempts::default());
     retry_raising: RetryLayer::new("r", Attempts::default()).on_reject(Raise);
     retry_plain_head: RetryLayer::new("r", Attempts::plain().attempt_timeout(LIMIT));
@@ -303,6 +310,57 @@ impl Told<RateLimitLayer> for Admitting {
         let handle = self.0.handle();
         Subject::new(self.0).released(move || handle.is_last())
     }
+}
+
+fn leased() -> How {
+    How::leased(Lease::new(NonZeroU32::new(8).unwrap()))
+}
+
+/// A limit of a fleet, on a store in memory, without which it refuses every call.
+struct Fleetwide<X>(FleetLimitLayer<MemoryStore, X>, MemoryStore);
+
+impl<X> Fleetwide<X> {
+    fn new(
+        settings: How,
+        surface: impl FnOnce(FleetLimitLayer<MemoryStore>) -> FleetLimitLayer<MemoryStore, X>,
+    ) -> Self {
+        let (settings, store) = (settings.outage(Outage::Closed), MemoryStore::new());
+        Self(surface(FleetLimitLayer::new("f", ample(), settings, store.clone())), store)
+    }
+}
+
+impl<X> Told<FleetLimitLayer<MemoryStore, X>> for Fleetwide<X> {
+    fn told(self) -> Subject<FleetLimitLayer<MemoryStore, X>> {
+        let Self(layer, store) = self;
+        let handle = Rc::new(layer.handle());
+        let watched = Rc::clone(&handle);
+        Subject::new(layer)
+            .refused(move || handle.totals().all_refused())
+            .released(move || watched.is_last())
+            .exhaust(move || store.fail())
+    }
+}
+
+/// A limit of a fleet that refuses none of these calls.
+struct Unlimited(FleetLimitLayer<MemoryStore>);
+
+impl Told<FleetLimitLayer<MemoryStore>> for Unlimited {
+    fn told(self) -> Subject<FleetLimitLayer<MemoryStore>> {
+        let handle = self.0.handle();
+        Subject::new(self.0).released(move || handle.is_last())
+    }
+}
+
+fn fleet_limit_without_store() -> Unlimited {
+    let store = MemoryStore::new();
+    store.fail();
+    Unlimited(FleetLimitLayer::new("f", tight(), How::strict().outage(Outage::Open), store))
+}
+
+fn fleet_limit_in_shadow() -> Unlimited {
+    let layer = FleetLimitLayer::new("f", tight(), How::strict(), MemoryStore::new());
+    layer.handle().set_shadow(true);
+    Unlimited(layer)
 }
 
 /// A rate limit with keys: all requests of these laws have one.

@@ -1,17 +1,18 @@
-//! A plain `.layer(..)` of breakers, bulkheads, hedges and fallbacks, in each configuration and each
-//! world.
+//! A plain `.layer(..)` of breakers, bulkheads, hedges, fallbacks and limits of a fleet, in each
+//! configuration and each world.
 
 use std::borrow::Cow;
 
 use axum::{Router, body::Body, handler::Handler, routing::get};
 use buttress::{
-    Criticality, Ratio, TimeLimit,
+    Criticality, Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Isolation, Settings, Trip},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
     fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Settings as Hedges, Switch},
     http::StatusRules,
 };
+use buttress_redis::{FleetLimitLayer, Lease, MemoryStore, Settings as How};
 use buttress_tests::{Moody, ask, channel, http_client, http2_client, serve_grpc, soon};
 use http::{Request, StatusCode};
 use tonic::transport::Server;
@@ -91,6 +92,20 @@ macro_rules! fallbacks {
     };
 }
 
+macro_rules! fleet_limits {
+    ($with:ident) => {
+        $with!(fleet(How::strict()));
+        $with!(fleet(How::leased(Lease::new(5.try_into().unwrap()))).keyed(|_: &_| "k"));
+        $with!(fleet(How::strict()).cost(|_: &_| 2.try_into().unwrap()));
+        $with!(fleet(How::strict()).reserve(2.try_into().unwrap(), |_: &_| false));
+    };
+}
+
+fn fleet(settings: How) -> FleetLimitLayer<MemoryStore> {
+    let rate = Rate::per_second(1000.try_into().unwrap());
+    FleetLimitLayer::new("f", rate, settings, MemoryStore::new())
+}
+
 #[tokio::test]
 async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     macro_rules! on {
@@ -121,6 +136,7 @@ async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     breakers!(on);
     hedges!(on);
     fallbacks!(on);
+    fleet_limits!(on);
 }
 
 #[tokio::test]
@@ -136,6 +152,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     breakers!(whole);
     hedges!(whole);
     fallbacks!(whole);
+    fleet_limits!(whole);
     let address = serve_grpc(Server::builder().add_service(HealthServer::new(Moody))).await;
     macro_rules! client {
         ($layer:expr) => {{
@@ -147,6 +164,7 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     breakers!(client);
     hedges!(client);
     fallbacks!(client);
+    fleet_limits!(client);
 }
 
 #[tokio::test]
@@ -163,6 +181,7 @@ async fn tonic_takes_each_on_a_service() {
     breakers!(each);
     hedges!(each);
     fallbacks!(each);
+    fleet_limits!(each);
 }
 
 #[tokio::test]
@@ -181,6 +200,7 @@ async fn reqwest_and_hyper_take_each() {
     breakers!(reqwests);
     hedges!(reqwests);
     fallbacks!(reqwests);
+    fleet_limits!(reqwests);
     macro_rules! hypers {
         ($layer:expr) => {{
             let stack = ServiceBuilder::new().layer($layer).service(http2_client::<Body>());
@@ -191,4 +211,5 @@ async fn reqwest_and_hyper_take_each() {
     breakers!(hypers);
     hedges!(hypers);
     fallbacks!(hypers);
+    fleet_limits!(hypers);
 }

@@ -1,6 +1,8 @@
 //! What the framework tests share: servers on loopback sockets, clients that reach them, a layer
 //! that refuses, and the calls that an SLI layer has recorded.
 
+pub mod redis_server;
+
 use std::{
     error::Error,
     future::{Future, Ready, pending, ready},

@@ -120,6 +120,30 @@ names! {
         "Keys that have a bucket of their own.";
     RATE_LIMIT_SHADOW: Gauge "buttress_rate_limit_shadow" Count
         "1 while the layer decides and counts but refuses nothing.";
+    FLEET_DECISIONS: Counter "buttress_fleet_limit_decisions_total" Count
+        "Requests decided by a limit that a fleet shares, by what decided: store, lease, local, open or closed; and how.";
+    FLEET_FAILURES: Counter "buttress_fleet_limit_store_failures_total" Count
+        "How many times the store of a fleet's limit has not answered: timed_out, unreachable or refused.";
+    FLEET_TOO_MUCH: Counter "buttress_fleet_limit_too_much_requests_total" Count
+        "Requests refused because they ask for more than may ever come at once.";
+    FLEET_LEFT: Counter "buttress_fleet_limit_left_requests_total" Count
+        "Requests that were dropped while they waited for the store.";
+    FLEET_LEASED: Counter "buttress_fleet_limit_leased_tokens_total" Count
+        "Tokens taken from the store in batches.";
+    FLEET_LAPSED: Counter "buttress_fleet_limit_lapsed_tokens_total" Count
+        "Tokens that were leased and not used in time.";
+    FLEET_RETURNED: Counter "buttress_fleet_limit_returned_tokens_total" Count
+        "Tokens that were leased and given back.";
+    FLEET_STATE: Gauge "buttress_fleet_limit_store_state" Count
+        "Where the circuit around the store stands: 1 for its state, 0 for all others.";
+    FLEET_STORE: Histogram "buttress_fleet_limit_store_duration_seconds" Seconds
+        "How long the store of a fleet's limit took to answer.";
+    FLEET_REPLICAS: Gauge "buttress_fleet_limit_replicas" Count
+        "Among how many processes the limit is shared while the store does not answer.";
+    FLEET_SHADOW: Gauge "buttress_fleet_limit_shadow" Count
+        "1 while the limit decides and counts but refuses nothing.";
+    FLEET_RATE: Gauge "buttress_fleet_limit_rate_per_second" CountPerSecond
+        "The rates in force across the fleet, by their place among the limits of the layer.";
     RETRY_REQUESTS: Counter "buttress_retry_requests_total" Count
         "Requests that came, each with its first attempt.";
     RETRY_ATTEMPTS: Counter "buttress_retry_attempts_total" Count

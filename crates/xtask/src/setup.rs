@@ -24,6 +24,10 @@ pub(crate) const PROMTOOL: Tool = Tool {
 pub(crate) const PROMETHEUS: Tool =
     Tool { program: "prometheus", debian: "prometheus", elsewhere: "Prometheus" };
 
+/// The server that limits of a fleet stand on.
+pub(crate) const REDIS: Tool =
+    Tool { program: "redis-server", debian: "redis-server", elsewhere: "Redis 7 or later" };
+
 /// Counts instructions.
 pub(crate) const VALGRIND: Tool =
     Tool { program: "valgrind", debian: "valgrind", elsewhere: "valgrind" };

@@ -13,7 +13,7 @@ type Done = Result<(), String>;
 
 /// Installs what is missing and runs every test.
 pub(crate) fn test() -> Done {
-    setup::tools(&[setup::PROMTOOL])?;
+    setup::tools(&[setup::PROMTOOL, setup::REDIS])?;
     cargo(
         "every test, none ignored",
         &["test", "--workspace", "--all-features", "--", "--include-ignored"],
@@ -60,13 +60,24 @@ pub(crate) fn soak() -> Done {
     let properties = ["test", "-p", "buttress-core", "-p", "buttress-slo", "--release", "--lib"];
     let mut longer = Command::new(cargo_path());
     run("properties, 200,000 cases each", longer.args(properties).env("PROPTEST_CASES", "200000"))?;
-    cargo("what the incumbent does, beside ours", &["bench", "--bench", "incumbent"])?;
     cargo("the incumbent and us", &["bench", "--bench", "incumbent"])?;
     setup::tools(&[setup::VALGRIND])?;
     cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])?;
     cargo("rate limits beside their peers'", &["bench", "--bench", "limits"])?;
     cargo("a million keys in memory", &["bench", "--bench", "key_memory"])?;
+    soak_fleet()?;
     soak_slo(600, 100, 600)
+}
+
+/// Limits of a fleet: ten seconds of each run of four processes, and the two clients side by side.
+fn soak_fleet() -> Done {
+    setup::tools(&[setup::REDIS])?;
+    let processes = ["test", "-p", "buttress-tests", "--test", "fleet_processes", "--release"];
+    let aloud = ["--", "--include-ignored", "--nocapture", "--test-threads=1"];
+    let mut ten = Command::new(cargo_path());
+    ten.args([&processes[..], &aloud].concat()).env("BUTTRESS_FLEET_SECONDS", "10");
+    run("four processes on one limit, ten seconds each", &mut ten)?;
+    cargo("two clients of Redis", &["bench", "--bench", "redis_clients"])
 }
 
 /// Objectives against kills, damaged files and a real Prometheus; what is 0 is left out.

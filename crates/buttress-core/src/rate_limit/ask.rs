@@ -34,4 +34,10 @@ impl Ask {
     pub const fn weight(self) -> NonZeroU32 {
         self.cost
     }
+
+    /// How many must be left for others.
+    #[must_use]
+    pub const fn kept(self) -> u32 {
+        self.kept
+    }
 }

@@ -66,7 +66,9 @@ impl<B> Announce<Response<B>> for Headers {
                 let _ = write!(state, ";t={}", next_in.as_nanos().div_ceil(NANOS));
             }
         }
-        [policy, state].map(|text| HeaderValue::try_from(text).ok())
+        // A limit of which nothing is known says nothing.
+        let told = |text: String| HeaderValue::try_from(text).ok().filter(|it| !it.is_empty());
+        [policy, state].map(told)
     }
 
     fn stamp(note: Self::Note, response: &mut Response<B>) {

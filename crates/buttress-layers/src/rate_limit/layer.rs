@@ -155,7 +155,29 @@ impl<X, C, N, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>
     }
 }
 
+impl<K> RateLimitLayer<Auto, Plan<K>> {
+    /// A layer over buckets that are kept elsewhere, such as those of a fleet: see
+    /// [`Pool`](super::Pool).
+    #[must_use]
+    pub fn over(pool: K) -> Self {
+        Self { plan: Plan { pool, cost: Each, announce: Silent }, exchange: Auto }
+    }
+}
+
 impl<X, K, C, N> RateLimitLayer<X, Plan<K, C, N>> {
+    /// Where its buckets are kept.
+    #[must_use]
+    pub fn pool(&self) -> &K {
+        &self.plan.pool
+    }
+
+    /// The same over other buckets.
+    #[must_use]
+    pub fn map_pool<Q>(self, map: impl FnOnce(K) -> Q) -> RateLimitLayer<X, Plan<Q, C, N>> {
+        let Self { plan: Plan { pool, cost, announce }, exchange } = self;
+        RateLimitLayer { plan: Plan { pool: map(pool), cost, announce }, exchange }
+    }
+
     /// Lets each request cost what `cost` says of it, and not one. What costs more than the burst
     /// can never be admitted, and is told so.
     #[must_use]

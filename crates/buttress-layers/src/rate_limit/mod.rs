@@ -168,6 +168,7 @@ mod tests;
 
 pub use self::{
     announce::{Announce, Headers, Silent},
+    common::{Admission, Told},
     counts::{Refusal, Totals},
     future::ResponseFuture,
     handle::RateLimitHandle,

@@ -15,8 +15,9 @@ use crate::clock::read;
 /// Cuts off a body that takes too long.
 #[derive(Debug)]
 pub struct Cut {
-    /// Made when the body first keeps us waiting: most never do. In a box, because every layer
-    /// further out moves this with the response, and a timer is as large as all the rest.
+    /// Made when the body first keeps us waiting: most never do. In a box, because a timer cannot
+    /// be moved, and a retry further out has to move a body at which it has peeked; and because
+    /// every layer further out moves this with the response, of which it would be half.
     timer: Option<Pin<Box<Sleep>>>,
     total: Option<Due>,
     idle: Option<Duration>,

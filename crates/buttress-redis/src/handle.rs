@@ -1,0 +1,220 @@
+use std::{
+    fmt,
+    num::NonZeroU32,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use buttress_core::{
+    Observe, Rate, Shared, breaker::State, cells::Buckets as Durations, rate_limit::Standing,
+};
+use tokio::time::timeout;
+
+use crate::{
+    FleetKey, Many, Settings, Single, Store, StoreError, Totals, buckets::Buckets, clock::read,
+    core::Core, counts::Cell, driver::Driver, fleet::known,
+};
+
+/// Reads and moves the state of a [`FleetLimitLayer`](crate::FleetLimitLayer) while it works.
+pub struct FleetLimitHandle<St, B: Buckets = Single> {
+    pub(crate) core: Shared<Core<St, B>>,
+}
+
+impl<St, B: Buckets> Clone for FleetLimitHandle<St, B> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
+    /// Refills leases before they run out, counts the replicas, and looks after a store that is
+    /// away, for ever: spawn it. Without it a limit works as well: a request that finds a lease
+    /// used up asks for the next, the replicas are as many as was said at first, and requests find
+    /// out when the store is back.
+    ///
+    /// It holds on to the layer's state until it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its time driver enabled.
+    pub async fn run(self) {
+        Driver::new(self.core).run().await;
+    }
+
+    /// Gives back to the fleet what is leased, and leases no more: requests that still come ask the
+    /// store each. To be awaited when a process shuts down. How many tokens were given back; those
+    /// of buckets for which the store did not answer lapse.
+    pub async fn drain(&self) -> u64 {
+        let core = &*self.core;
+        core.drained.store(true, Ordering::Relaxed);
+        let (mut held, now) = (Vec::new(), core.nanos(read()));
+        core.buckets.each_purse(|key, purse| {
+            let left = purse.empty(now);
+            if left > 0 {
+                held.push((key.clone(), left));
+            }
+        });
+        let (scales, mut given) = (core.scales.load_full(), 0);
+        for (key, tokens) in held {
+            let now = read();
+            let answer = match core.admit(now) {
+                Err(_) => None,
+                Ok(ticket) => {
+                    let asked = core.store.give(&B::name(&core.whole, &key), &scales, tokens);
+                    let answer = timeout(core.settings.within.get(), asked).await;
+                    crate::driver::settle(core, answer, ticket, now, read())
+                }
+            };
+            let cell = if answer.is_some() { Cell::GivenBack } else { Cell::Lapsed };
+            core.counts.add_many(cell, tokens.into());
+            given += answer.map_or(0, |()| u64::from(tokens));
+        }
+        given
+    }
+
+    /// Asks the store for its word on nothing, through no circuit: whether it can be reached, and
+    /// if not, why. For a start-up that shall fail with a wrong password.
+    ///
+    /// # Errors
+    ///
+    /// What the store said, with what to do about it.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let core = &*self.core;
+        let mut probe = core.whole.clone();
+        probe.extend_from_slice(b":check");
+        let take = crate::Take { least: 1, most: 1, left: 0 };
+        core.store.take(&probe, &core.scales.load_full(), take).await.map(|_| ())
+    }
+}
+
+impl<St, B: Buckets> FleetLimitHandle<St, B> {
+    /// The layer's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Everything counted in this process since the layer was made.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.core.counts.totals()
+    }
+
+    /// How long the store took to answer, where it did.
+    #[must_use]
+    pub fn answers(&self) -> Durations {
+        self.core.counts.answers()
+    }
+
+    /// Where the circuit around the store stands: requests ask it while it is closed.
+    #[must_use]
+    pub fn store_state(&self) -> State {
+        let (state, moved) = self.core.circuit.state(read());
+        self.core.tell(moved);
+        state
+    }
+
+    /// What the store last said instead of an answer.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.core.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Among how many the rates are shared when the store does not answer.
+    #[must_use]
+    pub fn replicas(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.core.replicas.load(Ordering::Relaxed)).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Says among how many. Those that are counted are heard of again within a second.
+    pub fn set_replicas(&self, replicas: NonZeroU32) {
+        self.core.set_replicas(replicas.get());
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    /// The rates in force, in the order in which they were named.
+    #[must_use]
+    pub fn rates(&self) -> Vec<Rate> {
+        self.core.rates()
+    }
+
+    /// Sets another rate for one of the limits, in the order in which they were named, in this
+    /// process. The buckets hold what they held, as far as it fits: a change is no burst, though
+    /// processes change one after the other. What is leased stays so until it lapses.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn set_rate(&self, limit: usize, rate: Rate) {
+        self.core.set_rate(limit, rate);
+    }
+
+    /// Whether it decides and counts but refuses nothing.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.core.is_shadow()
+    }
+
+    /// Switches shadow mode, in which it decides and counts but refuses nothing. Requests wait for
+    /// the store all the same.
+    pub fn set_shadow(&self, shadow: bool) {
+        self.core.set_shadow(shadow);
+    }
+
+    /// Tells `observer` of what happens from now on.
+    pub fn observe(&self, observer: Arc<dyn Observe>) {
+        self.core.observers.add(observer);
+    }
+
+    /// Whether nothing but this handle is left: no layer, no service, no call, no other handle, no
+    /// [`run`](Self::run).
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.core.is_last()
+    }
+
+    /// What tells this layer from any other that lives at the same time.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        self.core.id()
+    }
+}
+
+impl<St: Store> FleetLimitHandle<St> {
+    /// How many tokens are leased.
+    #[must_use]
+    pub fn leased(&self) -> u32 {
+        leased(&self.core, &())
+    }
+
+    /// What was last heard of the fleet's buckets; nothing before that, and nothing in strict mode.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        known(&self.core, &(), read())
+    }
+}
+
+impl<St: Store, K> FleetLimitHandle<St, Many<K>>
+where
+    K: std::hash::Hash + Eq + Clone + FleetKey + Send + Sync + 'static,
+{
+    /// How many tokens of this key are leased.
+    #[must_use]
+    pub fn leased(&self, key: &K) -> u32 {
+        leased(&self.core, key)
+    }
+}
+
+fn leased<St, B: Buckets>(core: &Core<St, B>, key: &B::Key) -> u32 {
+    let now = core.nanos(read());
+    core.buckets.purse(key, |purse| purse.left(now))
+}
+
+impl<St, B: Buckets> fmt::Debug for FleetLimitHandle<St, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FleetLimitHandle").field("core", &self.core).finish()
+    }
+}

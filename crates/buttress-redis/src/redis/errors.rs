@@ -1,0 +1,89 @@
+//! What a server or its client says, in words that say what to do.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::{Failure, StoreError};
+
+/// An error of a call.
+pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
+    let code = error.code().unwrap_or_default().to_owned();
+    let (failure, what) = match (error.kind(), &*code) {
+        (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => (
+            Failure::Refused,
+            format!(
+                "{address} wants another password: put user and password into the URL, redis://user:password@host:port/"
+            ),
+        ),
+        _ if error.is_timeout() => (
+            Failure::TimedOut,
+            format!("{address} does not answer: it is overloaded, stopped, or out of reach"),
+        ),
+        _ if error.is_io_error() || error.is_connection_dropped() => (
+            Failure::Unreachable,
+            format!(
+                "{address} cannot be reached ({error}): is a server running there, and may it be reached from here?"
+            ),
+        ),
+        (_, "MOVED" | "ASK" | "CLUSTERDOWN") => (
+            Failure::Refused,
+            format!(
+                "{address} is a node of a cluster, and the key lives on another: give the URL of a server that is none, or of a proxy in front of the cluster"
+            ),
+        ),
+        (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => (
+            Failure::Refused,
+            format!("{address} is a replica, which takes no writes: give the URL of the primary"),
+        ),
+        (_, "NOPERM") => (
+            Failure::Refused,
+            format!(
+                "{address} does not let this user do it ({error}): allow EVAL, EVALSHA, TIME, GET, SET, DEL, ZADD, ZREMRANGEBYSCORE, ZCARD and PEXPIRE on the keys of the prefix"
+            ),
+        ),
+        (_, "WRONGTYPE") => (
+            Failure::Refused,
+            format!(
+                "{address} has something else under the name of a limit: choose another prefix"
+            ),
+        ),
+        (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => {
+            (Failure::Unreachable, format!("{address} is still loading its data"))
+        }
+        _ => (Failure::Refused, format!("{address}: {error}")),
+    };
+    StoreError::new(failure, what).with_source(error)
+}
+
+/// A URL that is none.
+pub(super) fn explain_url(url: &str, error: &RedisError) -> StoreError {
+    // What stands before the host may be a password.
+    let shown = match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://..@{host}"),
+        _ => url.to_owned(),
+    };
+    let tls = if url.starts_with("rediss://") && cfg!(not(feature = "tls")) {
+        "; for rediss:// enable the feature `tls` of buttress-redis"
+    } else {
+        ""
+    };
+    let why = error.category();
+    StoreError::new(
+        Failure::Refused,
+        format!(
+            "{shown:?} is no URL of a server ({why}): write redis://host:6379/, with a password redis://:password@host:6379/, or unix:///path{tls}"
+        ),
+    )
+}
+
+/// Whether a script has to be sent again.
+pub(super) fn is_noscript(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// An answer that none of our scripts gives.
+pub(super) fn nonsense() -> StoreError {
+    StoreError::new(
+        Failure::Refused,
+        "what answers there does not run our scripts: is it Redis 7, or Valkey?",
+    )
+}
