@@ -73,6 +73,9 @@ impl Objective {
     }
 
     /// Leaves out other events.
+    ///
+    /// A change takes effect from the next event on: what a snapshot has counted stays counted,
+    /// for thirty days of counts are worth more than their last percent of likeness.
     #[must_use]
     pub fn excluding(mut self, exclusions: Exclusions) -> Self {
         self.exclusions = exclusions;
