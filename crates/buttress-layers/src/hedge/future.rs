@@ -79,7 +79,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (call, exchange) = (this.call, &*this.exchange);
-        let _scope = clock::poll(call.nested);
+        // What is inside may wait in its future, and call on from there.
+        let _scopes = (clock::poll(call.nested), call.known.cover());
         // The timer before the work, so that a busy task hears it ring.
         let mut rang = None;
         if let Some(mut timer) = this.timer.as_mut().as_pin_mut()
@@ -101,13 +102,13 @@ where
                 cx,
             );
             match judged {
-                Judged::Answer(answer, is_good) => {
+                Judged::Answer(answer, answered) => {
                     if call.learns {
                         call.learn(true, clock::ready(read));
                     }
                     drop_others(this.lanes, call);
                     this.timer.set(None);
-                    call.tell_answered(is_good);
+                    call.tell_answered(answered);
                     return Poll::Ready(answer);
                 }
                 Judged::Failed(outcome, failure) => {
@@ -129,7 +130,7 @@ where
                 let Poll::Ready(judged) = polled else { continue };
                 let now = clock::ready(read);
                 match judged {
-                    Some(Judged::Answer(answer, is_good)) => {
+                    Some(Judged::Answer(answer, answered)) => {
                         lane.clear(Fate::Won);
                         match this.primary.as_mut().project_replace(Primary::Over) {
                             PrimaryTaken::Running { .. } => call.give_up(now),
@@ -140,7 +141,7 @@ where
                         }
                         drop_others(this.lanes, call);
                         this.timer.set(None);
-                        call.tell_answered(is_good);
+                        call.tell_answered(answered);
                         return Poll::Ready(answer);
                     }
                     Some(Judged::Failed(outcome, failure)) => {
@@ -184,7 +185,7 @@ where
 }
 
 /// Polls an attempt after the first, once its service has become ready; `None` if that failed
-/// before it was, and `Pending` also of one that has ended.
+/// before it was, or was ready when the caller had gone, and `Pending` also of one that has ended.
 fn poll_lane<S, X, Request, Response, C, K>(
     lane: Pin<&mut Lane<S, S::Future, C>>,
     call: &mut Call<S, C, K>,
@@ -200,24 +201,23 @@ where
     let mut lane = lane.project();
     let Some(sent) = lane.hedge else { return Poll::Pending };
     if let Some(service) = &mut sent.service {
-        if ready!(service.poll_ready(cx)).is_err() {
+        let ready = ready!(service.poll_ready(cx));
+        call.waiting = call.waiting.saturating_sub(1);
+        let entered = clock::enter(read);
+        let (now, facts) = (entered.now(), call.facts);
+        if ready.is_err() || call.deadline.is_some_and(|deadline| deadline <= now) {
             return Poll::Ready(None);
         }
         let Spare::Kept { kept, service: spare } = &mut call.spare else {
             unreachable!("only what was kept is sent again")
         };
-        let entered = clock::enter(read);
-        let (now, facts) = (entered.now(), call.facts);
         // No service is left for another, and none waits to be called.
-        call.waiting = call.waiting.saturating_sub(1);
         let last = spare.is_none() && call.waiting == 0;
         let Ok(mut request) = exchange.again(kept, last) else { return Poll::Ready(None) };
         exchange.number(&mut request, facts, sent.number, call.headers.attempt);
-        if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
+        if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
             exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
         }
-        let settings = call.state.settings.load();
-        let _covered = settings.of_budget().cover();
         let case = exchange.open(&request, facts, Side::Client);
         let attempt = sent.attempt.insert(Attempt::new(case, now));
         let inner = attempt.guard(|| service.call(request));

@@ -159,6 +159,7 @@ where
             is_told: told.is_some(),
             learns,
             tells: budget.is_told(),
+            known: budget.known(),
             is_covered,
             _started: started,
             nested: entered.is_nested(),

@@ -68,9 +68,9 @@ impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, 
     #[inline]
     pub(super) fn begin(&mut self, settings: &Settings, now: Instant, make: impl FnOnce() -> F) {
         self.call.begin(settings, now, self.context.is_some());
-        let within = self.call.within();
+        let scopes = (self.call.within(), self.call.known.cover());
         let inner = self.call.attempt.guard(make);
-        drop(within);
+        drop(scopes);
         self.step = Step::Running { inner };
     }
 
@@ -96,7 +96,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (call, exchange) = (this.call, this.exchange);
-        let _scope = clock::poll(call.nested);
+        // What is inside may wait in its future, and call on from there.
+        let _scopes = (clock::poll(call.nested), call.known.cover());
         loop {
             // The timer before the work, so that a busy task hears it ring.
             let rang = match this.timer.as_mut().as_pin_mut() {
@@ -241,8 +242,9 @@ where
         exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
     }
     call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
-    // A hedge further in that spends from the same budget.
-    let _covered = settings.of_budget().cover();
+    // The settings may be others than when the request came.
+    call.known = settings.of_budget().known();
+    let _covered = call.known.cover();
     let inner = call.attempt.guard(|| service.call(request));
     step.set(Step::Running { inner });
     Poll::Ready(Ok(()))
