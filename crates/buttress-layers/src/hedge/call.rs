@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{mem, time::Instant};
 
 use buttress_core::{
     Case, End, Facts, Kept, Lease, Protocol, Side, Stage,
@@ -51,6 +51,8 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) known: Known,
     /// Whether a layer around this one tells the budget of what is handed out.
     pub(super) is_covered: bool,
+    /// Whether the first attempt has failed and nobody has told the budget of it.
+    pub(super) owes: bool,
     pub(super) _started: Started,
     pub(super) nested: bool,
     pub(super) headers: Headers,
@@ -144,6 +146,23 @@ impl<S, C: Case, K> Call<S, C, K> {
         }
     }
 
+    /// The first attempt has failed, and others are under way: if it is handed out after all, a
+    /// layer around this one that shares the budget tells of it.
+    pub(super) fn first_failed(&mut self, failure: &Failure) {
+        if self.is_covered {
+            self.owes = self.tells && failure.is_counted();
+        } else {
+            self.tell_failed(failure, false);
+        }
+    }
+
+    /// Tells the budget of a first attempt that failed and is not handed out.
+    pub(super) fn settle(&mut self) {
+        if mem::take(&mut self.owes) {
+            self.state.settings.load().of_budget().failed();
+        }
+    }
+
     /// Tells the budget of the answer that is handed out.
     #[inline]
     pub(super) fn tell_answered(&self, answered: Answered) {
@@ -161,6 +180,7 @@ impl<S, C: Case, K> Call<S, C, K> {
 
 impl<S, C: Case, K> Drop for Call<S, C, K> {
     fn drop(&mut self) {
+        self.settle();
         if self.learns {
             self.learn(false, read());
         }

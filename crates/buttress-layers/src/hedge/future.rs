@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next, retry::Failure};
+use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next};
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
@@ -48,7 +48,6 @@ enum Primary<F, Response, Error> {
     /// How it failed, which is passed on if nobody does better.
     Failed {
         outcome: Result<Response, Error>,
-        failure: Failure,
     },
     Over,
 }
@@ -118,7 +117,8 @@ where
                         call.tell_failed(&failure, true);
                         return Poll::Ready(outcome);
                     }
-                    this.primary.set(Primary::Failed { outcome, failure });
+                    call.first_failed(&failure);
+                    this.primary.set(Primary::Failed { outcome });
                 }
             }
         }
@@ -132,13 +132,12 @@ where
                 match judged {
                     Some(Judged::Answer(answer, answered)) => {
                         lane.clear(Fate::Won);
-                        match this.primary.as_mut().project_replace(Primary::Over) {
-                            PrimaryTaken::Running { .. } => call.give_up(now),
-                            PrimaryTaken::Failed { failure, .. } => {
-                                call.tell_failed(&failure, false);
-                            }
-                            PrimaryTaken::Over => {}
+                        let was_running = matches!(*this.primary, Primary::Running { .. });
+                        this.primary.set(Primary::Over);
+                        if was_running {
+                            call.give_up(now);
                         }
+                        call.settle();
                         drop_others(this.lanes, call);
                         this.timer.set(None);
                         call.tell_answered(answered);
@@ -160,12 +159,12 @@ where
                         }
                     }
                 }
-                let PrimaryTaken::Failed { outcome, failure } =
+                let PrimaryTaken::Failed { outcome } =
                     this.primary.as_mut().project_replace(Primary::Over)
                 else {
                     unreachable!("none is under way, and the first one was")
                 };
-                call.tell_failed(&failure, true);
+                call.owes = false;
                 return Poll::Ready(outcome);
             }
             first = call.race.fired();
@@ -214,7 +213,10 @@ where
         // No service is left for another, and none waits to be called.
         let last = spare.is_none() && call.waiting == 0;
         let Ok(mut request) = exchange.again(kept, last) else { return Poll::Ready(None) };
-        exchange.number(&mut request, facts, sent.number, call.headers.attempt);
+        // Those of a retry around this layer, and our own.
+        let header = call.headers.attempt;
+        let previous = exchange.previous(&request, facts, header).saturating_add(sent.number);
+        exchange.number(&mut request, facts, previous, header);
         if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
             exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
         }

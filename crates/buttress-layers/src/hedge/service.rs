@@ -161,6 +161,7 @@ where
             tells: budget.is_told(),
             known: budget.known(),
             is_covered,
+            owes: false,
             _started: started,
             nested: entered.is_nested(),
             headers: self.headers,

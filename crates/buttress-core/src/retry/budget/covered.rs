@@ -10,6 +10,18 @@ thread_local! {
 ///
 /// A layer that waits in its future calls on inside of a later poll: so who has noted a request
 /// covers its `call`, and each poll of what that returned.
+///
+/// ```
+/// use buttress_core::{Ratio, retry::Budget};
+///
+/// let budget = Budget::percent(20);
+/// let known = budget.known();
+/// {
+///     let _covered = known.cover();
+///     assert!(budget.is_covered());
+/// }
+/// assert!(!budget.is_covered());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known(pub(super) usize);
 

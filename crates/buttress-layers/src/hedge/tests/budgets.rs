@@ -72,6 +72,25 @@ async fn it_is_one_request_too_if_what_stands_between_them_waits_until_the_hedge
     assert_eq!((assert_ready_ok!(response.poll()), balance()), ("again", Some(0)));
 }
 
+/// Whether the caller leaves while the hedge is under way, or somebody around it does.
+#[tokio::test(start_paused = true)]
+async fn a_first_attempt_that_failed_costs_its_token_also_when_the_caller_leaves() {
+    let budget = Budget::from(Tokens::new(10));
+    let rules = retry::Settings::new(Backoff::constant(MS)).budget(budget.clone());
+    let hedges = plain(Settings::new(Delay::fixed(10 * MS)).like(&rules));
+    let both = ServiceBuilder::new().layer(RetryLayer::new("r", rules).exchange(Plain));
+    let both = both.layer(hedges.clone());
+    let server = || Server::does([Fails(20 * MS), Hangs]).service();
+    let balance = || budget.balance(Instant::now().into_std()).unwrap();
+
+    let alone = hedges.layer(server()).oneshot(());
+    assert!(tokio::time::timeout(30 * MS, alone).await.is_err());
+    assert_eq!(balance(), 4);
+    let both = both.service(server()).oneshot(());
+    assert!(tokio::time::timeout(30 * MS, both).await.is_err());
+    assert_eq!(balance(), 3);
+}
+
 /// gRFC A6: a pushback that says not to retry costs a token, whatever the code.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_says_not_to_come_again_costs_a_token() {
