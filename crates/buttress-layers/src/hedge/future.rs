@@ -4,12 +4,11 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next};
 use pin_project::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
@@ -18,7 +17,10 @@ use super::{
     judge::{Judged, judge},
     lanes::{Lane, Lanes},
 };
-use crate::{clock::read, retry::attempt::Attempt};
+use crate::{
+    clock::{read, sleep},
+    retry::attempt::Attempt,
+};
 
 /// The response of a [`Hedge`](super::Hedge) service.
 #[pin_project]
@@ -250,14 +252,6 @@ fn drop_others<S, F, C: Case, K, L: Lanes<S, F, C>>(mut lanes: Pin<&mut L>, call
             lane.clear(Fate::Lost);
         }
     }
-}
-
-/// The timer, made if it is not there yet, and set to `at`.
-fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
-    if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at.into()) {
-        timer.set(Some(sleep_until(at.into())));
-    }
-    timer.as_pin_mut().expect("made above")
 }
 
 impl<S, F, X: fmt::Debug, C: Case, Request, Response, Error, K, L> fmt::Debug

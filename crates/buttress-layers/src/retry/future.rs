@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use super::attempt::{Attempt, CUT, Call};
-use crate::clock::read;
+use crate::clock::{read, sleep};
 
 /// The response of a [`Retry`](super::Retry) service.
 #[pin_project]
@@ -325,14 +325,6 @@ where
     let settings = call.state.settings.load();
     let (asked, unreached) = (exchange.asked(Err(error)), source.is_some_and(is_unreached));
     Failure::of(&settings, judgement, call.attempt.case.facts(), asked, unreached)
-}
-
-/// The timer, made if it is not there yet, and set to `at`.
-fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
-    if timer.is_none() {
-        timer.set(Some(sleep_until(at.into())));
-    }
-    timer.as_pin_mut().expect("made above")
 }
 
 impl<S, F, X: fmt::Debug, C: Case, Request, K, Kept> fmt::Debug
