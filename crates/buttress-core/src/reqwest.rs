@@ -333,6 +333,10 @@ impl<C: Clone> Resend<Request, Response> for Classified<C> {
         resend::number(request.headers_mut(), facts, previous, header);
     }
 
+    fn previous(&self, request: &Request, facts: Facts, header: &'static str) -> u32 {
+        resend::previous(request.headers(), facts, header)
+    }
+
     fn lay_open(&self, response: Response) -> Response {
         response
     }

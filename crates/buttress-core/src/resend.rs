@@ -57,6 +57,13 @@ pub trait Resend<Req, Res>: Clone {
     /// `grpc-previous-rpc-attempts`, or in the header named `header`.
     fn number(&self, request: &mut Req, facts: Facts, previous: u32, header: &'static str);
 
+    /// How many attempts there were before, as a layer further out has written into the request:
+    /// 0 if none has.
+    fn previous(&self, request: &Req, facts: Facts, header: &'static str) -> u32 {
+        let _ = (request, facts, header);
+        0
+    }
+
     /// Readies a response to be looked into.
     fn lay_open(&self, response: Res) -> Self::Response;
 
@@ -154,6 +161,10 @@ where
 
     fn number(&self, request: &mut Req, facts: Facts, previous: u32, header: &'static str) {
         self.judge.number(request, facts, previous, header);
+    }
+
+    fn previous(&self, request: &Req, facts: Facts, header: &'static str) -> u32 {
+        self.judge.previous(request, facts, header)
     }
 
     fn lay_open(&self, response: Res) -> J::Response {

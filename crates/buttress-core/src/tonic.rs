@@ -254,6 +254,8 @@ impl<T> Kept for KeptMessage<T> {
     }
 }
 
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+
 impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
     type Kept = KeptMessage<T>;
     type Response = Response<U>;
@@ -277,7 +279,12 @@ impl<T: Clone, U> Resend<Request<T>, Response<U>> for Classified {
     }
 
     fn number(&self, request: &mut Request<T>, _: Facts, previous: u32, _: &'static str) {
-        request.metadata_mut().insert("grpc-previous-rpc-attempts", previous.into());
+        request.metadata_mut().insert(PREVIOUS_ATTEMPTS, previous.into());
+    }
+
+    fn previous(&self, request: &Request<T>, _: Facts, _: &'static str) -> u32 {
+        let said = request.metadata().get(PREVIOUS_ATTEMPTS);
+        said.and_then(|said| said.to_str().ok()?.parse().ok()).unwrap_or_default()
     }
 
     fn lay_open(&self, response: Response<U>) -> Response<U> {

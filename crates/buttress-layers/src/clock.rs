@@ -1,6 +1,8 @@
 //! What time it is: tokio's clock, which a paused test moves.
 
-use std::time::Instant;
+use std::{pin::Pin, time::Instant};
+
+use tokio::time::{Sleep, sleep_until};
 
 /// A reading, for the scopes of [`buttress_core::clock`].
 #[inline]
@@ -8,6 +10,18 @@ pub(crate) fn read() -> Instant {
     #[cfg(test)]
     tests::READINGS.set(tests::READINGS.get() + 1);
     tokio::time::Instant::now().into_std()
+}
+
+/// A timer that is made when it is first asked for, and set to `at`.
+#[inline]
+pub(crate) fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
+    let at = at.into();
+    match timer.as_mut().as_pin_mut() {
+        None => timer.set(Some(sleep_until(at))),
+        Some(timer) if timer.deadline() != at => timer.reset(at),
+        Some(_) => {}
+    }
+    timer.as_pin_mut().expect("made above")
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ enum Kind {
 }
 
 impl Delay {
-    /// At once: all attempts are made together. For what is cheap and matters much.
+    /// At once: all attempts are made together, unless the first has ended when it is first
+    /// polled. For what is cheap and matters much.
     pub const fn at_once() -> Self {
         Self::fixed(Duration::ZERO)
     }

@@ -116,7 +116,7 @@ impl Race {
     }
 
     /// No more attempts are sent.
-    pub const fn stop(&mut self) {
+    const fn stop(&mut self) {
         self.next = None;
         self.left = 0;
     }

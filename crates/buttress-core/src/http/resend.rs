@@ -39,6 +39,10 @@ where
         CONVENTIONAL.number(request, facts, previous, header);
     }
 
+    fn previous(&self, request: &Req, facts: Facts, header: &'static str) -> u32 {
+        CONVENTIONAL.previous(request, facts, header)
+    }
+
     #[inline]
     fn lay_open(&self, response: Res) -> Self::Response {
         CONVENTIONAL.lay_open(response)
@@ -133,6 +137,10 @@ where
         number(request.headers_mut(), facts, previous, header);
     }
 
+    fn previous(&self, request: &Request<B>, facts: Facts, header: &'static str) -> u32 {
+        previous(request.headers(), facts, header)
+    }
+
     #[inline]
     fn lay_open(&self, response: Response<RB>) -> Response<Peekable<RB>> {
         response.map(Peekable::new)
@@ -158,9 +166,18 @@ pub(crate) fn promised(headers: &HeaderMap) -> Option<u64> {
 
 /// Writes how many attempts there were before.
 pub(crate) fn number(headers: &mut HeaderMap, facts: Facts, previous: u32, header: &'static str) {
-    let name = match facts.protocol {
+    headers.insert(attempt_header(facts, header), HeaderValue::from(previous));
+}
+
+/// How many attempts there were before, as far as the request says.
+pub(crate) fn previous(headers: &HeaderMap, facts: Facts, header: &'static str) -> u32 {
+    let said = headers.get(attempt_header(facts, header));
+    said.and_then(|said| said.to_str().ok()?.parse().ok()).unwrap_or_default()
+}
+
+fn attempt_header(facts: Facts, header: &'static str) -> HeaderName {
+    HeaderName::from_static(match facts.protocol {
         Protocol::Grpc => "grpc-previous-rpc-attempts",
         Protocol::Http | Protocol::Plain => header,
-    };
-    headers.insert(HeaderName::from_static(name), HeaderValue::from(previous));
+    })
 }

@@ -32,7 +32,7 @@ mod stop;
 
 pub use self::{
     backoff::{Backoff, Progress},
-    budget::{Budget, Covered, InFlight, Percentage, Spent, Started, Tokens},
+    budget::{Budget, Covered, InFlight, Known, Percentage, Spent, Started, Tokens},
     course::{Again, Class, Course, Failure, Wait, When},
     jitter::Jitter,
     settings::Settings,

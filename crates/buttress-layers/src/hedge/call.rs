@@ -1,13 +1,14 @@
-use std::time::Instant;
+use std::{mem, time::Instant};
 
 use buttress_core::{
     Case, End, Facts, Kept, Lease, Protocol, Side, Stage,
     hedge::{Next, Pushback, Race},
-    retry::{Class, Failure, Started, Stop, Wait},
+    retry::{Class, Failure, Known, Started, Stop, Wait},
 };
 
 use super::{
     handle::{Count, Fate, State},
+    judge::Answered,
     lanes::Sent,
     layer::Headers,
 };
@@ -46,8 +47,12 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) learns: bool,
     /// Whether the budget wants to hear of successes and failures.
     pub(super) tells: bool,
+    /// The budget that has noted the request, for layers further in.
+    pub(super) known: Known,
     /// Whether a layer around this one tells the budget of what is handed out.
     pub(super) is_covered: bool,
+    /// Whether the first attempt has failed and nobody has told the budget of it.
+    pub(super) owes: bool,
     pub(super) _started: Started,
     pub(super) nested: bool,
     pub(super) headers: Headers,
@@ -98,12 +103,17 @@ impl<S, C: Case, K> Call<S, C, K> {
             Ok(number) => number,
             Err(why) => {
                 state.unhedged(why);
+                // Nothing is sent any more but what waits to be: a body may be large.
+                if self.waiting == 0 {
+                    self.spare = Spare::Not;
+                }
                 return None;
             }
         };
         if in_shadow {
             state.count(Count::WouldFire);
-            self.race.stop();
+            // Nobody was sent: the first attempt is the only one that is under way.
+            self.race = Race::alone();
             return None;
         }
         state.count(Count::Fired);
@@ -136,17 +146,41 @@ impl<S, C: Case, K> Call<S, C, K> {
         }
     }
 
+    /// The first attempt has failed, and others are under way: if it is handed out after all, a
+    /// layer around this one that shares the budget tells of it.
+    pub(super) fn first_failed(&mut self, failure: &Failure) {
+        if self.is_covered {
+            self.owes = self.tells && failure.is_counted();
+        } else {
+            self.tell_failed(failure, false);
+        }
+    }
+
+    /// Tells the budget of a first attempt that failed and is not handed out.
+    pub(super) fn settle(&mut self) {
+        if mem::take(&mut self.owes) {
+            self.state.settings.load().of_budget().failed();
+        }
+    }
+
     /// Tells the budget of the answer that is handed out.
     #[inline]
-    pub(super) fn tell_answered(&self, is_good: bool) {
-        if is_good && self.tells && !self.is_covered {
-            self.state.settings.load().of_budget().succeeded();
+    pub(super) fn tell_answered(&self, answered: Answered) {
+        if !self.tells || self.is_covered {
+            return;
+        }
+        let settings = self.state.settings.load();
+        match answered {
+            Answered::Well => settings.of_budget().succeeded(),
+            Answered::ForGood => settings.of_budget().failed(),
+            Answered::Otherwise => {}
         }
     }
 }
 
 impl<S, C: Case, K> Drop for Call<S, C, K> {
     fn drop(&mut self) {
+        self.settle();
         if self.learns {
             self.learn(false, read());
         }

@@ -4,12 +4,11 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
-use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next, retry::Failure};
+use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next};
 use pin_project::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
@@ -18,7 +17,10 @@ use super::{
     judge::{Judged, judge},
     lanes::{Lane, Lanes},
 };
-use crate::{clock::read, retry::attempt::Attempt};
+use crate::{
+    clock::{read, sleep},
+    retry::attempt::Attempt,
+};
 
 /// The response of a [`Hedge`](super::Hedge) service.
 #[pin_project]
@@ -48,7 +50,6 @@ enum Primary<F, Response, Error> {
     /// How it failed, which is passed on if nobody does better.
     Failed {
         outcome: Result<Response, Error>,
-        failure: Failure,
     },
     Over,
 }
@@ -79,7 +80,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (call, exchange) = (this.call, &*this.exchange);
-        let _scope = clock::poll(call.nested);
+        // What is inside may wait in its future, and call on from there.
+        let _scopes = (clock::poll(call.nested), call.known.cover());
         // The timer before the work, so that a busy task hears it ring.
         let mut rang = None;
         if let Some(mut timer) = this.timer.as_mut().as_pin_mut()
@@ -101,13 +103,13 @@ where
                 cx,
             );
             match judged {
-                Judged::Answer(answer, is_good) => {
+                Judged::Answer(answer, answered) => {
                     if call.learns {
                         call.learn(true, clock::ready(read));
                     }
                     drop_others(this.lanes, call);
                     this.timer.set(None);
-                    call.tell_answered(is_good);
+                    call.tell_answered(answered);
                     return Poll::Ready(answer);
                 }
                 Judged::Failed(outcome, failure) => {
@@ -117,7 +119,8 @@ where
                         call.tell_failed(&failure, true);
                         return Poll::Ready(outcome);
                     }
-                    this.primary.set(Primary::Failed { outcome, failure });
+                    call.first_failed(&failure);
+                    this.primary.set(Primary::Failed { outcome });
                 }
             }
         }
@@ -129,18 +132,17 @@ where
                 let Poll::Ready(judged) = polled else { continue };
                 let now = clock::ready(read);
                 match judged {
-                    Some(Judged::Answer(answer, is_good)) => {
+                    Some(Judged::Answer(answer, answered)) => {
                         lane.clear(Fate::Won);
-                        match this.primary.as_mut().project_replace(Primary::Over) {
-                            PrimaryTaken::Running { .. } => call.give_up(now),
-                            PrimaryTaken::Failed { failure, .. } => {
-                                call.tell_failed(&failure, false);
-                            }
-                            PrimaryTaken::Over => {}
+                        let was_running = matches!(*this.primary, Primary::Running { .. });
+                        this.primary.set(Primary::Over);
+                        if was_running {
+                            call.give_up(now);
                         }
+                        call.settle();
                         drop_others(this.lanes, call);
                         this.timer.set(None);
-                        call.tell_answered(is_good);
+                        call.tell_answered(answered);
                         return Poll::Ready(answer);
                     }
                     Some(Judged::Failed(outcome, failure)) => {
@@ -159,12 +161,12 @@ where
                         }
                     }
                 }
-                let PrimaryTaken::Failed { outcome, failure } =
+                let PrimaryTaken::Failed { outcome } =
                     this.primary.as_mut().project_replace(Primary::Over)
                 else {
                     unreachable!("none is under way, and the first one was")
                 };
-                call.tell_failed(&failure, true);
+                call.owes = false;
                 return Poll::Ready(outcome);
             }
             first = call.race.fired();
@@ -184,7 +186,7 @@ where
 }
 
 /// Polls an attempt after the first, once its service has become ready; `None` if that failed
-/// before it was, and `Pending` also of one that has ended.
+/// before it was, or was ready when the caller had gone, and `Pending` also of one that has ended.
 fn poll_lane<S, X, Request, Response, C, K>(
     lane: Pin<&mut Lane<S, S::Future, C>>,
     call: &mut Call<S, C, K>,
@@ -200,24 +202,26 @@ where
     let mut lane = lane.project();
     let Some(sent) = lane.hedge else { return Poll::Pending };
     if let Some(service) = &mut sent.service {
-        if ready!(service.poll_ready(cx)).is_err() {
+        let ready = ready!(service.poll_ready(cx));
+        call.waiting = call.waiting.saturating_sub(1);
+        let entered = clock::enter(read);
+        let (now, facts) = (entered.now(), call.facts);
+        if ready.is_err() || call.deadline.is_some_and(|deadline| deadline <= now) {
             return Poll::Ready(None);
         }
         let Spare::Kept { kept, service: spare } = &mut call.spare else {
             unreachable!("only what was kept is sent again")
         };
-        let entered = clock::enter(read);
-        let (now, facts) = (entered.now(), call.facts);
         // No service is left for another, and none waits to be called.
-        call.waiting = call.waiting.saturating_sub(1);
         let last = spare.is_none() && call.waiting == 0;
         let Ok(mut request) = exchange.again(kept, last) else { return Poll::Ready(None) };
-        exchange.number(&mut request, facts, sent.number, call.headers.attempt);
-        if let Some(deadline) = call.deadline.filter(|deadline| call.is_told && *deadline > now) {
+        // Those of a retry around this layer, and our own.
+        let header = call.headers.attempt;
+        let previous = exchange.previous(&request, facts, header).saturating_add(sent.number);
+        exchange.number(&mut request, facts, previous, header);
+        if let Some(deadline) = call.deadline.filter(|_| call.is_told) {
             exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
         }
-        let settings = call.state.settings.load();
-        let _covered = settings.of_budget().cover();
         let case = exchange.open(&request, facts, Side::Client);
         let attempt = sent.attempt.insert(Attempt::new(case, now));
         let inner = attempt.guard(|| service.call(request));
@@ -248,14 +252,6 @@ fn drop_others<S, F, C: Case, K, L: Lanes<S, F, C>>(mut lanes: Pin<&mut L>, call
             lane.clear(Fate::Lost);
         }
     }
-}
-
-/// The timer, made if it is not there yet, and set to `at`.
-fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
-    if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at.into()) {
-        timer.set(Some(sleep_until(at.into())));
-    }
-    timer.as_pin_mut().expect("made above")
 }
 
 impl<S, F, X: fmt::Debug, C: Case, Request, Response, Error, K, L> fmt::Debug

@@ -102,7 +102,8 @@ pub enum Fate {
     Won,
     /// That of another was, before its own was there.
     Lost,
-    /// It failed: by its answer, by an error, or because the service failed before it was ready.
+    /// It failed: by its answer, by an error, or because the service failed before it was ready,
+    /// or was ready only when the caller had gone.
     Failed,
     /// A layer of ours further in refused it: an open breaker, a full bulkhead.
     Refused,

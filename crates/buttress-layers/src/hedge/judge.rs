@@ -11,10 +11,22 @@ use crate::{clock::read, retry::attempt::Attempt};
 
 /// What an attempt ended in.
 pub(super) enum Judged<Response, Error> {
-    /// It is handed out, and the others are dropped; and whether it is good, so far.
-    Answer(Result<Response, Error>, bool),
+    /// It is handed out, and the others are dropped.
+    Answer(Result<Response, Error>, Answered),
     /// Another may do better.
     Failed(Result<Response, Error>, Failure),
+}
+
+/// What a budget of tokens makes of an answer that is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// It is good, so far.
+    Well,
+    /// The server asks not to be tried again, which costs as much as a failure
+    /// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md)).
+    ForGood,
+    /// What the caller asked for is wrong.
+    Otherwise,
 }
 
 /// Judges an attempt as a retry would: by its head, by trailers that follow at once, or by its
@@ -48,9 +60,11 @@ where
         }
     };
     match failure {
+        None if is_good => Judged::Answer(outcome, Answered::Well),
+        None => Judged::Answer(outcome, Answered::Otherwise),
         // What the caller asked for is wrong, and its server will not be asked again: so it is.
-        None | Some(Failure { class: Class::Not(Stop::Pushback), .. }) => {
-            Judged::Answer(outcome, is_good)
+        Some(Failure { class: Class::Not(Stop::Pushback), .. }) => {
+            Judged::Answer(outcome, Answered::ForGood)
         }
         Some(failure) => Judged::Failed(outcome, failure),
     }

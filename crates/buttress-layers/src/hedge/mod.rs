@@ -1,10 +1,10 @@
 //! Sends a request that takes long a second time, and hands out the first good answer.
 //!
-//! A service of which one call in a hundred is slow makes one in ten of those wait who need ten of
-//! its answers. What a second try would mend has not failed yet; so when a request has no answer
-//! after a delay, another attempt is sent beside it, to another instance if there is a balancer
-//! further in. Whichever answers well first is handed out, and the others are dropped before
-//! that: a client that drops a call cancels it, which its server sees.
+//! If one call in a hundred is slow, then of the callers who need ten answers one in ten waits for
+//! a slow one. A retry is no help, for nothing has failed. So when a request has no answer after a
+//! delay, another attempt is sent beside it, to another instance if there is a balancer further
+//! in. The first good answer is handed out, and just before that all other attempts are dropped:
+//! a client that drops a call cancels it, which its server sees.
 //!
 //! Only what a retry would send again is hedged, and the same is kept of it: the head, and a body
 //! of up to 64 KiB, written down while it is sent. What is judged a failure is what a
@@ -43,20 +43,25 @@
 //! # The delay
 //!
 //! [`Delay::fixed`](buttress_core::hedge::Delay::fixed), `at_once`, `never`, or a
-//! [`Quantile`](buttress_core::hedge::Quantile) that is learned: how long 95 in a hundred first
-//! attempts took to their heads, of the last 30 seconds, rounded up. It then follows a service
-//! that is slower today, and no more than five in a hundred are hedged. A first attempt that lost
-//! counts as one that took so long at least, and so does one that failed or was dropped, if it had
-//! outlasted the delay. One look at a word tells the delay and an addition learns it; each eighth
-//! of the window one request works it out anew, which takes a few microseconds.
+//! [`Quantile`](buttress_core::hedge::Quantile) that is learned: within what time 95 of a hundred
+//! first attempts had their heads, of the last 30 seconds, rounded up. So it follows a service
+//! that is slower today, and no more than five in a hundred are hedged. A first attempt that lost,
+//! failed or was dropped counts as one that took so long at least, if it had outlasted the delay.
+//! To read the delay is to read one word, and to learn is one addition; at each eighth of the
+//! window a request works the delay out anew, which takes a few microseconds. What is learned
+//! takes 22 KiB for each processor, of four at the most.
+//!
+//! When a service turns slow all at once, most requests outlast what was learned, and are hedged
+//! until an eighth of the window begins before which one in twenty was slow. With the defaults
+//! that takes some five seconds, in which the budget is the only bound.
 //!
 //! # What is hedged
 //!
 //! Of HTTP idempotent methods, and what has an `Idempotency-Key`. Of gRPC the methods that are
 //! named, [`call`](buttress_core::hedge::Settings::call) or `all_calls`: a retry knows by the code
 //! of a failure that no harm was done, a hedge does not. A
-//! [`Switch`](buttress_core::hedge::Switch) in the extensions of a request has the last word on
-//! it, and [`switch`](HedgeLayer::switch) one before that.
+//! [`Switch`](buttress_core::hedge::Switch) in the extensions of a request overrules that, and the
+//! closure of [`switch`](HedgeLayer::switch) overrules both. Only a delay of `never` is off for all.
 //!
 //! A request is not hedged, and [`Unhedged`](buttress_core::hedge::Unhedged) says why: hedging is
 //! off, or its method was not allowed; its body is too long, or was not sent to its end when the
@@ -69,9 +74,9 @@
 //! waits for the others. If all fail, what the first attempt ended in is handed out. A hedge that
 //! an open breaker or a full bulkhead refuses has failed, and the first attempt goes on.
 //!
-//! A first attempt that fails while it is alone is passed on at once. gRPC's hedging sends the
-//! next attempt then; here that is what a retry around this layer is for, with a backoff, since
-//! failing and being slow want different answers. A server that pushes back by
+//! A first attempt that fails while it is alone is passed on at once. gRPC's hedging would send the
+//! next attempt then; here a retry around this layer does that, after a backoff, for a service
+//! that fails needs another remedy than one that is slow. A server that pushes back by
 //! `grpc-retry-pushback-ms`, or by `Retry-After`, is sent no more attempts, and none of those that
 //! are under way is dropped for it; a pushback of so many milliseconds is waited for
 //! ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md)). Each hedge says in
@@ -80,8 +85,8 @@
 //! # The budget
 //!
 //! A request counts once for a budget, also where a retry with the same one stands around this
-//! layer: whatever stands in between must call on in its own `call`, and not in a task. Give both
-//! the same rules and budget with [`like`](buttress_core::hedge::Settings::like).
+//! layer: what stands in between may wait before it calls on, but not in a task of its own, as a
+//! `Buffer` does. Give both the same rules and budget with [`like`](buttress_core::hedge::Settings::like).
 //!
 //! # Sharing
 //!
@@ -92,7 +97,8 @@
 //!
 //! `poll_ready` is the inner service's own, and the first attempt takes the instance that was
 //! ready. Each other one waits until a clone of it is ready too, beside those that are under way;
-//! that the inner service fails then is the end of that attempt only. A dropped call drops all its
+//! if the inner service fails then, or the caller's deadline passes, only that attempt is over. A
+//! dropped call drops all its
 //! attempts. A panic of one of them goes on to the caller, and the others are dropped with it.
 //!
 //! There is room for one attempt beside the first in the response future itself; with
@@ -110,10 +116,12 @@
 //!
 //! # When not to use
 //!
-//! For what is slow because its service is overloaded: more load is no help, and the budget is all
-//! that keeps it from harm. For what does work that a dropped call does not stop. Outside of a
-//! retry, whose waits would be hedged as well: the order is retry, hedge, throttle, breaker. And
-//! not for an upload that takes longer than the delay, since only a whole request is sent again.
+//! - For a service that is slow because it is overloaded: more load does not help it, and only the
+//!   budget keeps hedges from making it worse.
+//! - For work that goes on when its call is dropped.
+//! - Outside of a retry, whose waits would be hedged too: the order is retry, hedge, throttle,
+//!   breaker.
+//! - For uploads that take longer than the delay: only what was sent to its end is sent again.
 
 mod call;
 mod choose;

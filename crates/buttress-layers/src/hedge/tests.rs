@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::{Instant, advance, sleep};
-use tokio_test::{assert_pending, assert_ready_ok, task};
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_test::{assert_request_eq, mock};
 
@@ -27,7 +27,9 @@ use super::*;
 mod answers;
 mod bodies;
 mod budgets;
+mod deadlines;
 mod learning;
+mod shadow;
 mod tail;
 
 const MS: Duration = Duration::from_millis(1);
@@ -303,18 +305,6 @@ async fn a_panic_of_any_attempt_unwinds_and_the_others_go_with_it() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_caller_who_would_be_gone_by_then_gets_no_hedge_and_no_copy_is_made() {
-    let (server, layer) = (Server::does([Hangs]), plain(after(50 * MS)));
-    let limit = crate::timeout::TimeoutLayer::new("t", TimeLimit::from_millis(50));
-    let stack = ServiceBuilder::new().layer(limit.exchange(Plain)).layer(layer.clone());
-
-    assert!(stack.service(server.service()).oneshot(()).await.is_err());
-
-    assert_eq!(server.calls(), 1);
-    assert_eq!(layer.handle().snapshot().unhedged(Unhedged::Deadline), 1);
-}
-
 /// Counts how often it is cloned.
 #[derive(Debug, Default)]
 struct Costly(Arc<AtomicU32>);
@@ -367,26 +357,12 @@ async fn two_hedges_that_wait_for_their_services_both_get_a_request() {
     inner.allow(2);
     assert_pending!(response.poll());
 
-    let (again, second) = inner.next_request().await.unwrap();
-    assert_request_eq!(inner, "hello").send_response("third");
+    let (again, second) = assert_ready!(inner.poll_request()).unwrap();
+    let (last, third) = assert_ready!(inner.poll_request()).expect("one for each of them");
+    assert_eq!(last, "hello");
+    third.send_response("third");
     assert_eq!((again, assert_ready_ok!(response.poll())), ("hello", "third"));
     drop((first, second));
-}
-
-#[tokio::test(start_paused = true)]
-async fn shadow_mode_decides_and_counts_and_sends_nothing_twice() {
-    let server = Server::does([Answers(60 * MS), Answers(60 * MS), Answers(10 * MS)]);
-    let budget = Percentage::new(Ratio::ZERO).floor(1).within(TimeLimit::from_secs(1));
-    let layer = plain(after(50 * MS).budget(budget));
-    layer.handle().set_shadow(true);
-
-    for _ in 0..3 {
-        layer.layer(server.service()).oneshot(()).await.unwrap();
-    }
-
-    let snapshot = layer.handle().snapshot();
-    assert_eq!((server.calls(), snapshot.fired(), snapshot.would_fire()), (3, 0, 2));
-    assert_eq!(layer.handle().balance(), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -436,4 +412,24 @@ async fn observers_hear_of_a_budget_that_runs_dry_of_shadow_mode_and_of_settings
     ];
     assert_eq!(*told.0.lock().unwrap(), expected);
     assert_eq!(handle.snapshot().unhedged(Unhedged::Budget), 2);
+}
+
+// X18, for hedges
+#[tokio::test(start_paused = true)]
+async fn a_hedge_whose_service_failed_leaves_what_was_kept_to_the_last_one() {
+    let request = Costly::default();
+    let clones = Arc::clone(&request.0);
+    let (mut service, mut inner) =
+        mock::spawn_layer::<Costly, &str, _>(plain(after(10 * MS)).extra::<2>());
+    assert_ready_ok!(service.poll_ready());
+    let mut response = task::spawn(service.call(request));
+    let first = inner.next_request().await.unwrap();
+    inner.send_error("closed");
+    for _ in 0..2 {
+        assert_pending!(response.poll());
+        advance(10 * MS).await;
+    }
+    assert_pending!(response.poll());
+    assert_eq!(clones.load(Ordering::Relaxed), 1, "the one that is kept");
+    drop(first);
 }

@@ -7,11 +7,11 @@ use std::{
 
 use buttress_core::{Reject, Rejection, clock};
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{Announce, common::Told, pool::Seat};
-use crate::clock::read;
+use crate::clock::{read, sleep};
 
 /// The response of a [`RateLimit`](super::RateLimit) service.
 #[pin_project]
@@ -84,7 +84,7 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
                 Told::Admitted => None,
                 Told::Refused(rejection) => Some(rejection),
                 Told::Wait(until) => {
-                    ready!(sleep(timer.as_mut(), until.into()).poll(cx));
+                    ready!(sleep(timer.as_mut(), until).poll(cx));
                     continue;
                 }
             };
@@ -98,16 +98,6 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
             });
         }
     }
-}
-
-/// The timer, made if it is not there yet, and set to `at`.
-fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
-    match timer.as_mut().as_pin_mut() {
-        None => timer.set(Some(sleep_until(at))),
-        Some(timer) if timer.deadline() != at => timer.reset(at),
-        Some(_) => {}
-    }
-    timer.as_pin_mut().expect("made above")
 }
 
 impl<S, F, X, T, Request, Kept, N, Note> ResponseFuture<S, F, X, T, Request, Kept, N, Note> {

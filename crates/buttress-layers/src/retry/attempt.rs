@@ -7,7 +7,7 @@ use std::{
 use buttress_core::{
     Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, Verdict, clock,
     guarded,
-    retry::{Again, Class, Course, Failure, Settings, Spent, Started, Stop, When},
+    retry::{Again, Class, Course, Failure, Known, Settings, Spent, Started, Stop, When},
 };
 
 use super::{
@@ -113,6 +113,8 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) due: Option<Instant>,
     /// Whether the budget wants to hear of successes.
     pub(super) tells: bool,
+    /// The budget that has noted the request, for a hedge further in that spends from it too.
+    pub(super) known: Known,
     pub(super) _started: Started,
     pub(super) spent: Option<Spent>,
     pub(super) nested: bool,

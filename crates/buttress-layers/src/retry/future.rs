@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use super::attempt::{Attempt, CUT, Call};
-use crate::clock::read;
+use crate::clock::{read, sleep};
 
 /// The response of a [`Retry`](super::Retry) service.
 #[pin_project]
@@ -68,9 +68,9 @@ impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, 
     #[inline]
     pub(super) fn begin(&mut self, settings: &Settings, now: Instant, make: impl FnOnce() -> F) {
         self.call.begin(settings, now, self.context.is_some());
-        let within = self.call.within();
+        let scopes = (self.call.within(), self.call.known.cover());
         let inner = self.call.attempt.guard(make);
-        drop(within);
+        drop(scopes);
         self.step = Step::Running { inner };
     }
 
@@ -96,7 +96,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let (call, exchange) = (this.call, this.exchange);
-        let _scope = clock::poll(call.nested);
+        // What is inside may wait in its future, and call on from there.
+        let _scopes = (clock::poll(call.nested), call.known.cover());
         loop {
             // The timer before the work, so that a busy task hears it ring.
             let rang = match this.timer.as_mut().as_pin_mut() {
@@ -241,8 +242,9 @@ where
         exchange.forward(&mut request, facts, call.headers.deadline, deadline, now);
     }
     call.attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
-    // A hedge further in that spends from the same budget.
-    let _covered = settings.of_budget().cover();
+    // The settings may be others than when the request came.
+    call.known = settings.of_budget().known();
+    let _covered = call.known.cover();
     let inner = call.attempt.guard(|| service.call(request));
     step.set(Step::Running { inner });
     Poll::Ready(Ok(()))
@@ -323,14 +325,6 @@ where
     let settings = call.state.settings.load();
     let (asked, unreached) = (exchange.asked(Err(error)), source.is_some_and(is_unreached));
     Failure::of(&settings, judgement, call.attempt.case.facts(), asked, unreached)
-}
-
-/// The timer, made if it is not there yet, and set to `at`.
-fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
-    if timer.is_none() {
-        timer.set(Some(sleep_until(at.into())));
-    }
-    timer.as_pin_mut().expect("made above")
 }
 
 impl<S, F, X: fmt::Debug, C: Case, Request, K, Kept> fmt::Debug

@@ -1,5 +1,4 @@
 use std::{
-    array,
     collections::hash_map::RandomState,
     fmt,
     hash::BuildHasher,
@@ -12,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use buttress_core::{
     Change, Event, Observe, Observers, Random, Shared,
-    cells::{Padded, stripe, stripes},
+    cells::Counters,
     retry::{Budget, Settings, Stop},
 };
 
@@ -28,7 +27,7 @@ pub(super) struct State {
     /// Whether the budget refused when it was last asked.
     dry: AtomicBool,
     pub(super) random: Random,
-    counts: Counts,
+    counts: Counters<COUNTS>,
     observers: Observers,
 }
 
@@ -43,18 +42,18 @@ impl State {
             shadow: AtomicBool::new(false),
             dry: AtomicBool::new(false),
             random: Random::seeded(seed),
-            counts: Counts::new(),
+            counts: Counters::new(),
             observers: Observers::default(),
         }
     }
 
     #[inline]
     pub(super) fn count(&self, what: Count) {
-        self.counts.add(what as usize);
+        self.counts.increment(what as usize);
     }
 
     pub(super) fn stopped(&self, stop: Stop) {
-        self.counts.add(FIRST_STOP + stop as usize);
+        self.counts.increment(FIRST_STOP + stop as usize);
     }
 
     /// Tells observers when the budget runs dry, and when it grants again: once each.
@@ -95,28 +94,6 @@ pub(super) enum Count {
 const FIRST_STOP: usize = 4;
 const COUNTS: usize = FIRST_STOP + Stop::ALL.len();
 
-/// Counts in stripes, two cache lines for each processor.
-struct Counts {
-    stripes: Box<[Padded<[AtomicU64; COUNTS]>]>,
-}
-
-impl Counts {
-    fn new() -> Self {
-        let cells = |_| Padded(array::from_fn(|_| AtomicU64::new(0)));
-        Self { stripes: (0..stripes()).map(cells).collect() }
-    }
-
-    #[inline]
-    fn add(&self, count: usize) {
-        // Relaxed: nothing else is published through a count, and addition has no order.
-        self.stripes[stripe() & (self.stripes.len() - 1)].0[count].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn total(&self, count: usize) -> u64 {
-        self.stripes.iter().map(|stripe| stripe.0[count].load(Ordering::Relaxed)).sum()
-    }
-}
-
 /// Reads and moves the state of a [`RetryLayer`](super::RetryLayer) while it works.
 ///
 /// ```
@@ -145,7 +122,7 @@ impl RetryHandle {
     /// What has been counted so far.
     #[must_use]
     pub fn snapshot(&self) -> RetrySnapshot {
-        RetrySnapshot { counts: array::from_fn(|count| self.state.counts.total(count)) }
+        RetrySnapshot { counts: self.state.counts.totals() }
     }
 
     /// The budget of the settings in force.

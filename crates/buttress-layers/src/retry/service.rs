@@ -127,6 +127,7 @@ where
             is_told: told.is_some(),
             due: None,
             tells: settings.of_budget().is_told(),
+            known: settings.of_budget().known(),
             _started: started,
             spent: None,
             nested: entered.is_nested(),
@@ -138,11 +139,7 @@ where
             call.kept = exchange.keep_of(&mut request, settings.of_body());
             call.service = call.kept.is_ok().then(|| self.inner.clone());
         }
-        future.begin(settings, now, || {
-            // A hedge further in that spends from the same budget.
-            let _covered = settings.of_budget().cover();
-            self.inner.call(request)
-        });
+        future.begin(settings, now, || self.inner.call(request));
         future
     }
 }

@@ -11,11 +11,11 @@ use buttress_core::{
     clock::{self, Within},
 };
 use pin_project::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{Clock, Cut, handle::State, limits::Due};
-use crate::clock::read;
+use crate::clock::{read, sleep};
 
 /// The response of a [`Timeout`](super::Timeout) service.
 #[pin_project]
@@ -263,14 +263,6 @@ where
         StageProj::Running { inner } => inner.poll(cx),
         _ => unreachable!("it has been started"),
     }
-}
-
-/// The timer, made if it is not there yet, and set to `at`.
-fn sleep(mut timer: Pin<&mut Option<Sleep>>, at: Instant) -> Pin<&mut Sleep> {
-    if timer.is_none() {
-        timer.set(Some(sleep_until(at.into())));
-    }
-    timer.as_pin_mut().expect("made above")
 }
 
 impl<S, F, X: fmt::Debug, Request, Kept> fmt::Debug for ResponseFuture<S, F, X, Request, Kept> {

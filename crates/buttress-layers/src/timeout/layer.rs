@@ -56,7 +56,8 @@ impl<X> TimeoutLayer<X> {
 
     /// Refuses no more than this share of the work whose deadline has passed, where all of it is
     /// otherwise: so many as are served pay for one refusal. Who sends wrong deadlines is served so
-    /// most of the time, within our own limits.
+    /// most of the time, within our own limits; the next hop is told of our total then, where there
+    /// is one.
     ///
     /// Only with [`propagate`](Self::propagate). It becomes part of the layer's state, once.
     ///

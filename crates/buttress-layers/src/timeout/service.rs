@@ -135,7 +135,8 @@ where
                 Arrival::Spared => {
                     call.total = own;
                     call.head = Due::sooner(own, Due::after(now, limits.of_head(), Clock::Head));
-                    told.deadline = None;
+                    // Or the next hop refuses it by that word.
+                    told.deadline = own.map(|due| due.at).filter(|_| !state.is_shadow());
                 }
             }
         }

@@ -1,11 +1,39 @@
 use std::cell::Cell;
 
 thread_local! {
-    /// The budget that knows of the request whose `call` is on this thread's stack; 0 for none.
+    /// The budget that knows of the request whose `call`, or `poll`, is on this thread's stack; 0
+    /// for none.
     static COVERED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The scope of one `call` of which a [`Budget`](super::Budget) knows already.
+/// That a [`Budget`](super::Budget) knows of a request, said without the budget at hand.
+///
+/// A layer that waits in its future calls on inside of a later poll: so who has noted a request
+/// covers its `call`, and each poll of what that returned.
+///
+/// ```
+/// use buttress_core::{Ratio, retry::Budget};
+///
+/// let budget = Budget::percent(20);
+/// let known = budget.known();
+/// {
+///     let _covered = known.cover();
+///     assert!(budget.is_covered());
+/// }
+/// assert!(!budget.is_covered());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known(pub(super) usize);
+
+impl Known {
+    /// Lets layers further in know, for one `call` or `poll` of what is inside.
+    #[inline]
+    pub fn cover(self) -> Covered {
+        Covered { outer: COVERED.replace(self.0) }
+    }
+}
+
+/// The scope of one `call` or `poll` of which a [`Budget`](super::Budget) knows already.
 ///
 /// ```
 /// use std::time::Instant;
@@ -27,13 +55,6 @@ thread_local! {
 #[must_use = "the scope ends when this is dropped"]
 pub struct Covered {
     outer: usize,
-}
-
-impl Covered {
-    #[inline]
-    pub(super) fn by(budget: usize) -> Self {
-        Self { outer: COVERED.replace(budget) }
-    }
 }
 
 impl Drop for Covered {

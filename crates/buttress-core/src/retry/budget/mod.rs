@@ -5,7 +5,12 @@ mod tokens;
 
 use std::{sync::Arc, time::Instant};
 
-pub use self::{covered::Covered, in_flight::InFlight, percentage::Percentage, tokens::Tokens};
+pub use self::{
+    covered::{Covered, Known},
+    in_flight::InFlight,
+    percentage::Percentage,
+    tokens::Tokens,
+};
 use self::{in_flight::Flights, percentage::Window, tokens::Bucket};
 use crate::{Leeway, Ratio};
 
@@ -170,10 +175,18 @@ impl Budget {
     /// inside of a retry is to spend from its budget, and not to count each attempt as a request.
     #[inline]
     pub fn cover(&self) -> Covered {
-        Covered::by(self.address())
+        self.known().cover()
     }
 
-    /// Whether a layer around the `call` that is on this thread's stack has noted the request.
+    /// That this budget knows of a request, for the polls that follow upon its `call`.
+    #[must_use]
+    #[inline]
+    pub fn known(&self) -> Known {
+        Known(self.address())
+    }
+
+    /// Whether a layer around the `call`, or `poll`, that is on this thread's stack has noted the
+    /// request.
     #[must_use]
     #[inline]
     pub fn is_covered(&self) -> bool {

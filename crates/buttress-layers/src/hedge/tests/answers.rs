@@ -157,6 +157,34 @@ async fn a_hedge_says_how_many_attempts_there_were_before_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_hedge_inside_of_a_retry_counts_the_attempts_of_both() {
+    for (request, header) in
+        [(Request::new(()), "x-retry-attempt"), (grpc(), "grpc-previous-rpc-attempts")]
+    {
+        let fails = |request: &Request<()>| match request.method().as_str() {
+            "POST" => code("14", None),
+            _ => answer(503, &[]),
+        };
+        let first = [(30 * MS, fails(&request)), (10 * MS, fails(&request))];
+        let slow = || (40 * MS, answer(200, &[]));
+        let (service, asked) = server(first.into_iter().chain([slow(), slow()]));
+        let rules = retry::Settings::new(Backoff::constant(MS));
+        let stack = ServiceBuilder::new()
+            .layer(crate::retry::RetryLayer::new("r", rules))
+            .layer(HedgeLayer::new("h", after(15 * MS).all_calls()));
+
+        stack.service(service).oneshot(request).await.unwrap();
+
+        let asked = asked.lock().unwrap();
+        let said: Vec<_> = asked
+            .iter()
+            .map(|headers| headers.get(header).map(|value| value.to_str().unwrap()))
+            .collect();
+        assert_eq!(said, [None, Some("1"), Some("1"), Some("2")]);
+    }
+}
+
 fn grpc() -> Request<()> {
     Request::post("/shop.Shop/Find").header("content-type", "application/grpc").body(()).unwrap()
 }

@@ -44,6 +44,72 @@ async fn a_request_that_passes_a_retry_and_a_hedge_is_one_request_to_their_budge
     assert_eq!(budget.balance(Instant::now().into_std()), Some(1), "two came in, one was spent");
 }
 
+/// Whoever waits in its future calls inside of a poll, and not of the retry's `call`.
+#[tokio::test(start_paused = true)]
+async fn it_is_one_request_too_if_what_stands_between_them_waits_until_the_hedge_is_ready() {
+    let budget = Budget::from(Percentage::new(Ratio::ONE).floor(0));
+    let rules = retry::Settings::new(Backoff::constant(MS)).budget(budget.clone());
+    let stack = ServiceBuilder::new()
+        .layer(RetryLayer::new("r", rules.clone()).exchange(Plain))
+        .layer(crate::timeout::TimeoutLayer::new("t", TimeLimit::from_secs(9)).exchange(Plain))
+        .layer(plain(Settings::new(Delay::fixed(10 * MS)).like(&rules)));
+    let (mut service, mut inner) = mock::spawn_layer::<_, &str, _>(stack);
+    inner.allow(0);
+    assert_ready_ok!(service.poll_ready());
+    let mut response = task::spawn(service.call("hello"));
+    assert_pending!(response.poll());
+    inner.allow(9);
+    assert_pending!(response.poll());
+    let balance = || budget.balance(Instant::now().into_std());
+    assert_eq!(balance(), Some(1), "the first attempt");
+
+    inner.next_request().await.unwrap().1.send_error("failed");
+    assert_pending!(response.poll());
+    advance(MS).await;
+    assert_pending!(response.poll());
+
+    assert_request_eq!(inner, "hello").send_response("again");
+    assert_eq!((assert_ready_ok!(response.poll()), balance()), ("again", Some(0)));
+}
+
+/// Whether the caller leaves while the hedge is under way, or somebody around it does.
+#[tokio::test(start_paused = true)]
+async fn a_first_attempt_that_failed_costs_its_token_also_when_the_caller_leaves() {
+    let budget = Budget::from(Tokens::new(10));
+    let rules = retry::Settings::new(Backoff::constant(MS)).budget(budget.clone());
+    let hedges = plain(Settings::new(Delay::fixed(10 * MS)).like(&rules));
+    let both = ServiceBuilder::new().layer(RetryLayer::new("r", rules).exchange(Plain));
+    let both = both.layer(hedges.clone());
+    let server = || Server::does([Fails(20 * MS), Hangs]).service();
+    let balance = || budget.balance(Instant::now().into_std()).unwrap();
+
+    let alone = hedges.layer(server()).oneshot(());
+    assert!(tokio::time::timeout(30 * MS, alone).await.is_err());
+    assert_eq!(balance(), 4);
+    let both = both.service(server()).oneshot(());
+    assert!(tokio::time::timeout(30 * MS, both).await.is_err());
+    assert_eq!(balance(), 3);
+}
+
+/// gRFC A6: a pushback that says not to retry costs a token, whatever the code.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_says_not_to_come_again_costs_a_token() {
+    let budget = Budget::from(Tokens::new(10));
+    let layer = HedgeLayer::new("h", after(10 * MS).budget(budget.clone()).all_calls());
+    let service = service_fn(async |_: Request<()>| {
+        let invalid = Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "3")
+            .header("grpc-retry-pushback-ms", "-1");
+        Ok::<_, std::convert::Infallible>(invalid.body(Full::<Bytes>::default()).unwrap())
+    });
+    let request = Request::post("/shop.Shop/Find").header("content-type", "application/grpc");
+
+    layer.layer(service).oneshot(request.body(()).unwrap()).await.unwrap();
+
+    assert_eq!(budget.balance(Instant::now().into_std()), Some(4));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_share_in_flight_is_given_back_however_a_hedge_ends() {
     let budget = Budget::from(InFlight::new(Ratio::ZERO).floor(1));

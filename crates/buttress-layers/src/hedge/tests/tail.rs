@@ -53,6 +53,51 @@ async fn run(slow: Ratio, layer: Option<&HedgeLayer<Plain>>) -> Run {
     }
 }
 
+/// A service that answers after 10 ms for 40 seconds, and after a second from then on.
+async fn turns_slow(layer: &HedgeLayer<Plain>) -> (u64, Duration) {
+    let start = Instant::now();
+    let turn = start + Duration::from_secs(40);
+    let service = service_fn(move |()| async move {
+        sleep(if Instant::now() < turn { 10 * MS } else { 1_000 * MS }).await;
+        Ok::<_, BoxError>(())
+    });
+    let requests = (0..REQUESTS).map(|number| {
+        let service = layer.layer(service);
+        async move {
+            tokio::time::sleep_until(start + u32::try_from(number).unwrap() * 5 * MS).await;
+            service.oneshot(()).await.unwrap();
+        }
+    });
+    let watch = async {
+        let mut last = (0, Duration::ZERO);
+        for tick in 0..1_000 {
+            tokio::time::sleep_until(start + tick * 100 * MS).await;
+            let fired = layer.handle().snapshot().fired();
+            if fired != last.0 {
+                last = (fired, Instant::now().saturating_duration_since(turn));
+            }
+        }
+        last
+    };
+    let (_, last) =
+        futures_util::future::join(futures_util::future::join_all(requests), watch).await;
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_turns_slow_is_hedged_until_the_delay_has_followed_or_the_budget_is_spent() {
+    let unlimited = plain(Settings::default().budget(Budget::unlimited()));
+    let budgeted = plain(Settings::default().budget(budget(5)));
+
+    let (without, until) = turns_slow(&unlimited).await;
+    let (with_budget, _) = turns_slow(&budgeted).await;
+
+    println!("200 a second turn slow: {without} hedges, the last after {until:?}");
+    println!("with a budget of 5 %:   {with_budget} hedges");
+    assert_eq!((without, until), (1_000, 5_100 * MS));
+    assert_eq!(with_budget, 100, "5 % of those that came in ten seconds");
+}
+
 fn budget(percent: u32) -> Budget {
     Percentage::new(Ratio::percent(percent)).floor(0).into()
 }

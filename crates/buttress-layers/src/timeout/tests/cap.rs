@@ -168,6 +168,26 @@ async fn who_is_spared_is_held_to_our_own_limit() {
     assert_eq!(layer.handle().snapshot().expired(Clock::Total), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_inside_is_told_our_own_limit_of_who_is_spared() {
+    for (shadow, told) in [(false, "60000"), (true, "0")] {
+        let rig = Rig::new();
+        rig.layer.handle().set_shadow(shadow);
+        let service = service_fn(|request: Request<()>| {
+            let header = request.headers()["x-request-timeout-ms"].clone();
+            let mut response = Response::new(Empty::<Bytes>::new());
+            response.headers_mut().insert("told", header);
+            ready(Ok::<_, Infallible>(response))
+        });
+        let mut request = get();
+        request.headers_mut().insert("x-request-timeout-ms", "0".parse().unwrap());
+
+        let response = rig.layer.layer(service).oneshot(request).await.unwrap();
+
+        assert_eq!(response.headers()["told"], told, "or the next hop refuses it");
+    }
+}
+
 #[test]
 #[should_panic(expected = "a timeout has one cap")]
 fn a_second_cap_is_refused_when_the_layer_is_built() {
