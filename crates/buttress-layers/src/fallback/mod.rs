@@ -149,11 +149,10 @@ mod tests;
 pub use self::{
     future::ResponseFuture,
     handle::{FallbackHandle, FallbackSnapshot, NoSuchRung, RungCounts},
-    ladder::{Aged, Cause, Given, Guide, Ladder, Nothing, Rungs, Step, Then},
+    ladder::{Aged, Cause, Given, Guide, Ladder, Nothing, Step, Then},
     layer::FallbackLayer,
     rungs::{
-        Backup, Fixed, Function, Immediate, Keep, Keeps, OfHead, OfRequest, Reply, Rung, Stale,
-        Value,
+        Backup, Fixed, Function, Immediate, Keep, OfHead, OfRequest, Reply, Rung, Stale, Value,
     },
     service::Fallback,
 };

@@ -27,7 +27,8 @@ enum State<B> {
         inner: B,
         tape: Option<Box<Tape>>,
     },
-    Playing(Player),
+    /// In a box, so that bodies which pass need not make room for it.
+    Playing(Box<Player>),
     /// Behind a lock that nobody ever waits for, so that it can be shared whatever is in it.
     Other(Mutex<Other>),
 }
@@ -51,7 +52,7 @@ impl<B> FallbackBody<B> {
     #[must_use]
     pub fn playing(stored: &Stored) -> Self {
         let (body, trailers) = (stored.body.clone(), stored.trailers.clone());
-        Self(State::Playing(Player { body, trailers }))
+        Self(State::Playing(Box::new(Player { body, trailers })))
     }
 
     /// Somebody else's body.
@@ -67,7 +68,16 @@ fn lock(body: &Mutex<Other>) -> MutexGuard<'_, Other> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cold]
+fn poll_other(
+    body: &mut Mutex<Other>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx)
+}
+
 impl Player {
+    #[cold]
     fn frame(&mut self) -> Option<Frame<Bytes>> {
         if !self.body.is_empty() {
             return Some(Frame::data(mem::take(&mut self.body)));
@@ -97,10 +107,7 @@ where
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             StateProj::Playing(player) => Poll::Ready(player.frame().map(Ok)),
-            StateProj::Other(body) => {
-                let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
-                Pin::new(body).poll_frame(cx)
-            }
+            StateProj::Other(body) => poll_other(body, cx),
         }
     }
 

@@ -43,9 +43,8 @@ fn deliver(
     response: Good,
 ) -> Response<FallbackBody<Full<Bytes>>> {
     let asked = asked(cache, request);
-    let store = |asked| {
-        Replayable::<Request<()>, _>::store(&EXCHANGE, cache, asked, &response, origin())
-    };
+    let store =
+        |asked| Replayable::<Request<()>, _>::store(&EXCHANGE, cache, asked, &response, origin());
     let tape = asked.as_ref().and_then(store);
     Degrade::<Request<()>, _>::deliver(&EXCHANGE, response, tape)
 }
@@ -203,8 +202,7 @@ fn times_that_a_response_gives_are_read_as_rfc_9111_has_it() {
         }
         let asked = asked(&cache, Request::get("/")).unwrap();
         let response = good(response);
-        let tape =
-            Replayable::<Request<()>, _>::store(&EXCHANGE, &cache, &asked, &response, now);
+        let tape = Replayable::<Request<()>, _>::store(&EXCHANGE, &cache, &asked, &response, now);
         read(Degrade::<Request<()>, _>::deliver(&EXCHANGE, response, tape));
 
         let found = |seconds| cache.find(&asked, now + at(seconds)).is_ok();
