@@ -32,19 +32,19 @@ impl Stored {
     /// The head of one that is on its way, without what is between two hops only: RFC 9110,
     /// section 7.6.1. Its age is told anew each time.
     pub(super) fn begin(head: ResponseHead<'_>) -> Self {
-        let mut headers = head.headers.clone();
-        let named: Vec<HeaderName> = headers
+        let named: Vec<HeaderName> = head
+            .headers
             .get_all(header::CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|names| names.split(','))
             .filter_map(|name| name.trim().parse().ok())
             .collect();
-        for name in named.iter().chain(&HOP_BY_HOP) {
-            headers.remove(name);
-        }
-        headers.remove(header::AGE);
-        Self { status: head.status, headers: own(&headers), body: Bytes::new(), trailers: None }
+        let stays = |name: &HeaderName| {
+            *name != header::AGE && !named.contains(name) && !HOP_BY_HOP.contains(name)
+        };
+        let headers = own(head.headers, stays);
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None }
     }
 
     /// The status.
@@ -79,13 +79,15 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRAILER,
 ];
 
-/// The same headers with values of their own, in one piece: those that were received are parts of
-/// all that their connection has read at once.
-fn own(headers: &HeaderMap) -> HeaderMap {
-    let text: Vec<u8> = headers.values().flat_map(HeaderValue::as_bytes).copied().collect();
+/// The headers that stay, with values of their own, in one piece: those that were received are parts
+/// of all that their connection has read at once.
+fn own(headers: &HeaderMap, stays: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let stay = || headers.iter().filter(|(name, _)| stays(name));
+    let mut text = Vec::with_capacity(stay().map(|(_, value)| value.len()).sum());
+    stay().for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
     let mut text = Bytes::from(text);
     let mut own = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
+    for (name, value) in stay() {
         let copy = HeaderValue::from_maybe_shared(text.split_to(value.len()));
         let mut copy = copy.unwrap_or_else(|_| value.clone());
         copy.set_sensitive(value.is_sensitive());
@@ -152,7 +154,7 @@ impl Tape {
         let mut stored = Arc::unwrap_or_clone(stored);
         self.body.shrink_to_fit();
         stored.body = mem::take(&mut self.body).into();
-        stored.trailers = trailers.map(own);
+        stored.trailers = trailers.map(|trailers| own(trailers, |_| true));
         let (size, received) = (stored.size(), life.received());
         let fields_size: usize = fields.iter().map(|(_, value)| value.len()).sum();
         let Some(until) = life.until() else {

@@ -156,6 +156,29 @@ fn what_is_stored_holds_on_to_no_buffer_of_a_connection() {
 }
 
 #[test]
+fn what_is_between_two_hops_is_not_stored_and_a_secret_stays_one() {
+    let cache = StaleCache::new(StaleSettings::new());
+    let mut secret = HeaderValue::from_static("a");
+    secret.set_sensitive(true);
+    let response = Response::builder()
+        .header("connection", "close, x-hop")
+        .header("x-hop", "1")
+        .header("keep-alive", "timeout=5")
+        .header("age", "3")
+        .header("x-secret", secret)
+        .header("etag", "\"7\"");
+
+    read(deliver(&cache, Request::get("/"), good(response)));
+
+    let asked = asked(&cache, Request::get("/")).unwrap();
+    let head = cache.find(&asked, origin()).unwrap().stored.head();
+    let mut names: Vec<_> = head.headers().keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["etag", "x-secret"]);
+    assert!(head.headers()["x-secret"].is_sensitive() && !head.headers()["etag"].is_sensitive());
+}
+
+#[test]
 fn what_a_header_takes_besides_its_text_is_counted() {
     let cache = StaleCache::new(StaleSettings::new().entry_bytes(4_000));
     let mut response = good(Response::builder());
