@@ -138,7 +138,8 @@ async fn the_future_of_a_call_that_failed_is_dropped_before_a_rung_is_asked() {
         Response::new(Full::<Bytes>::from(format!("{} hold on", Arc::strong_count(&seen) - 2)))
     });
     let inner = Arc::clone(&held);
-    let service = layer.layer(service_fn(move |_: Request<Full<Bytes>>| Holding(inner.clone())));
+    let service =
+        layer.layer(service_fn(move |_: Request<Full<Bytes>>| Holding(Arc::clone(&inner))));
 
     assert_eq!(ask(service, get("/")).await.1, "0 hold on");
 }
