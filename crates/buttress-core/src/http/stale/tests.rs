@@ -79,6 +79,7 @@ fn no_request_is_answered_with_what_was_for_another_address() {
     for (first, other) in [
         (to("shop/a", "/b"), to("shop", "/a/b")),
         (to("shop", "/a?b"), to("shop", "/a")),
+        (to("shop", "/a?b"), to("shop", "/a?c")),
         (to("shop", "/"), to("other", "/")),
         (get("http://shop/a"), get("https://shop/a")),
         (get("http://shop/a").method("HEAD"), get("http://shop/a")),
@@ -216,6 +217,7 @@ fn times_that_a_response_gives_are_read_as_rfc_9111_has_it() {
         ("max-age=10, stale-if-error=99999999999999999999999", None, Some(24 * 60 * 60)),
         ("max-age=10, stale-if-error=20", Some("12"), Some(18)),
         ("max-age=10, stale-if-error=20", Some("31"), None),
+        ("max-age=99999999", Some("60"), Some(24 * 60 * 60 - 60)),
         ("max-age=10, stale-if-error=20", Some("soon"), Some(30)),
     ] {
         let (cache, now) = (StaleCache::new(StaleSettings::new()), origin());
@@ -234,6 +236,32 @@ fn times_that_a_response_gives_are_read_as_rfc_9111_has_it() {
             None => assert!(!found(0), "{said}, {age:?}"),
         }
     }
+}
+
+#[test]
+fn an_expires_counts_from_the_date_beside_it() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (expires, fresh) in [("Sun, 06 Nov 1994 08:50:37 GMT", 60), (date, 0), ("0", 0)] {
+        let cache = StaleCache::new(StaleSettings::new().fresh_for(Duration::from_secs(7)));
+        let response = Response::builder().header("date", date).header("expires", expires);
+        read(deliver(&cache, Request::get("/"), good(response)));
+
+        let asked = asked(&cache, Request::get("/")).unwrap();
+        let stale =
+            |after| cache.find(&asked, origin() + Duration::from_secs(after)).unwrap().stale;
+        assert!(stale(fresh + 1) && (fresh == 0 || !stale(fresh - 1)), "{expires}");
+    }
+}
+
+#[test]
+fn a_body_is_not_over_before_its_trailers() {
+    let mut stored = Stored::new(http::StatusCode::OK, http::HeaderMap::new(), Bytes::new());
+    stored.trailers = Some(http::HeaderMap::new());
+    let played = FallbackBody::<Full<Bytes>>::playing(&stored);
+    assert!(!http_body::Body::is_end_stream(&played));
+    stored.trailers = None;
+    let played = FallbackBody::<Full<Bytes>>::playing(&stored);
+    assert!(http_body::Body::is_end_stream(&played));
 }
 
 #[test]
