@@ -12,6 +12,7 @@ use axum::{Router, routing::get};
 use buttress::{
     TimeLimit,
     bulkhead::BulkheadLayer,
+    fallback::{FallbackLayer, StaleCache, StaleSettings},
     sli::SliLayer,
     slo::{
         Clocks, Combine, Composite, Counts, Objective, Part, Sli, SloLayer, SloTracker,
@@ -38,6 +39,8 @@ async fn promtool_has_nothing_to_say_about_the_page() {
     telemetry.watch(timeout.handle());
     let bulkhead = BulkheadLayer::new("shop", 8.try_into().unwrap()).queue(8);
     telemetry.watch(bulkhead.handle());
+    let fallback = FallbackLayer::new("shop").stale(StaleCache::new(StaleSettings::new()));
+    telemetry.watch(fallback.handle());
     let tracker = objectives();
     telemetry.watch(tracker.clone());
     let path = std::env::temp_dir().join(format!("buttress-page-{}.slo", std::process::id()));
@@ -54,6 +57,7 @@ async fn promtool_has_nothing_to_say_about_the_page() {
         .route("/users/{id}", get(|| async { "ada" }))
         .layer(bulkhead)
         .layer(timeout)
+        .layer(fallback)
         .layer(sli)
         .layer(slo)
         .route("/metrics", get(page));
@@ -71,6 +75,9 @@ async fn promtool_has_nothing_to_say_about_the_page() {
     assert!(said.is_empty(), "{said}");
     assert!(page.contains(r#"route="/users/{id}",outcome="good"} 2"#), "{page}");
     assert!(!page.contains("/users/7"), "a raw path is no label: {page}");
+    for series in ["stored_responses", "stored_bytes", "unanswered_requests_total"] {
+        assert!(page.contains(&format!("\nbuttress_fallback_{series}{{")), "{series}: {page}");
+    }
     for series in [
         "events_total",
         "excluded_total",

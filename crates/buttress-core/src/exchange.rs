@@ -147,6 +147,10 @@ pub trait Case: Send + Sync + 'static {
     /// the time need not read the clock.
     const TIMED: bool;
 
+    /// Whether [`Case::end`] does anything but judge. If it does not, who has a judgement already
+    /// need not tell how the call went on.
+    const HEARS_END: bool = true;
+
     /// What is known of the call.
     fn facts(&self) -> Facts;
 

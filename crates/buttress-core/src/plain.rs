@@ -116,6 +116,7 @@ pub(crate) const GOOD: Judgement = Judgement::new(Verdict::Good, Reason::Status)
 
 impl Case for PlainCase {
     const TIMED: bool = false;
+    const HEARS_END: bool = false;
 
     #[inline]
     fn facts(&self) -> Facts {

@@ -183,6 +183,7 @@ impl<C: Clone> Replayable<Request, Response> for Classified<C> {
         let url = request.url();
         let target = Target {
             method: request.method(),
+            scheme: url.scheme(),
             authority: url.authority(),
             path: url.path(),
             query: url.query(),

@@ -302,6 +302,7 @@ pub struct StatusCase(Facts);
 
 impl Case for StatusCase {
     const TIMED: bool = false;
+    const HEARS_END: bool = false;
 
     fn facts(&self) -> Facts {
         self.0

@@ -226,8 +226,12 @@ impl<T> Shelf<T> {
     }
 
     /// The last call under `key` failed. Nothing is noted where there is nothing to answer with.
+    /// Whoever looks already goes on doing so, for calls of before may end after he set out.
     pub fn failed(&mut self, key: &str) {
-        if let Some(place) = self.places.get_mut(key).filter(|place| !place.variants.is_empty()) {
+        if let Some(place) = self.places.get_mut(key)
+            && !place.variants.is_empty()
+            && matches!(place.health, Health::Well)
+        {
             place.health = Health::Failing(None);
         }
     }
@@ -273,10 +277,13 @@ impl<T> Shelf<T> {
         removed
     }
 
-    /// Takes out everything.
+    /// Takes out everything, and what is on its way in: all claims are void.
     pub fn clear(&mut self) -> Vec<T> {
-        let ids: Vec<u64> = self.entries.keys().copied().collect();
-        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+        self.places.clear();
+        self.recent.clear();
+        self.expiring.clear();
+        self.bytes = 0;
+        self.entries.drain().map(|(_, entry)| entry.item).collect()
     }
 
     /// Pushes out the least recent until so much more fits.

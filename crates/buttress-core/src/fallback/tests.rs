@@ -91,6 +91,26 @@ fn while_a_key_fails_one_caller_looks_and_the_others_are_held() {
     assert_eq!(shelf.pass("a", t0), Passage::Free);
 }
 
+// Calls that were under way when a service failed end one after the other.
+#[test]
+fn who_fails_while_another_looks_lets_nobody_else_look() {
+    let t0 = origin();
+    let mut shelf = Shelf::new(bounds());
+    store(&mut shelf, "a", "good", t0);
+    shelf.failed("a");
+    let Passage::Probe(probe) = shelf.pass("a", t0) else { panic!("nobody looks") };
+
+    shelf.failed("a");
+    assert_eq!(shelf.pass("a", t0), Passage::Held);
+
+    // Who looked has failed itself.
+    shelf.failed("a");
+    shelf.left("a", probe);
+    assert!(matches!(shelf.pass("a", t0), Passage::Probe(_)));
+    // And that one says nothing for too long.
+    assert!(matches!(shelf.pass("a", t0 + 10 * SECOND), Passage::Probe(_)));
+}
+
 #[test]
 fn what_is_too_big_or_over_already_is_not_kept() {
     let t0 = origin();

@@ -66,6 +66,10 @@ pub trait Classify: Clone + Send + Sync + 'static {
     /// for the time saves readings of the clock, and hands over zero.
     const TIMED: bool = true;
 
+    /// Whether [`Classify::end`] does anything but judge: counts, or notes. Without, a layer that has its
+    /// judgement already, from the head, saves the call.
+    const HEARS_END: bool = true;
+
     /// What is kept of the request until the end.
     type Note: Send + Sync + 'static;
 
@@ -80,7 +84,8 @@ pub trait Classify: Clone + Send + Sync + 'static {
         response: ResponseHead<'_>,
     ) -> Option<Judgement>;
 
-    /// Judges the call. Called exactly once for each [`Classify::begin`], whatever happens.
+    /// Judges the call. Called exactly once for each [`Classify::begin`], whatever happens, unless
+    /// [`Classify::HEARS_END`] says that this is not needed.
     fn end(
         &self,
         note: &mut Self::Note,
@@ -253,6 +258,7 @@ impl<C: Classify> HttpCase<C> {
 
 impl<C: Classify> Case for HttpCase<C> {
     const TIMED: bool = C::TIMED;
+    const HEARS_END: bool = C::HEARS_END;
 
     #[inline]
     fn facts(&self) -> Facts {

@@ -401,6 +401,7 @@ where
         let uri = request.uri();
         let target = Target {
             method: request.method(),
+            scheme: uri.scheme_str().unwrap_or_default(),
             authority: authority(uri.authority(), request.headers()),
             path: uri.path(),
             query: uri.query(),

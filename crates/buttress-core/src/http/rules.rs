@@ -206,6 +206,7 @@ impl Statuses {
 
 impl Classify for StatusRules {
     const TIMED: bool = false;
+    const HEARS_END: bool = false;
 
     type Note = ();
 
@@ -236,6 +237,7 @@ pub struct Conventional;
 
 impl Classify for Conventional {
     const TIMED: bool = false;
+    const HEARS_END: bool = false;
 
     type Note = ();
 

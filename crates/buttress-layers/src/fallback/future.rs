@@ -52,7 +52,7 @@ enum Stage<F, C, Response, Error> {
     Climbing(Pin<Box<Climbing<C, Response, Error>>>),
     /// Nobody was asked, because another call asks for all.
     Given {
-        answer: Option<Response>,
+        answer: Option<Box<Response>>,
     },
     Over,
 }
@@ -94,7 +94,7 @@ where
         shared: Lease<Inner<L>>,
         exchange: X,
     ) -> Self {
-        let stage = Stage::Given { answer: Some(answer) };
+        let stage = Stage::Given { answer: Some(Box::new(answer)) };
         Self { stage, look, kept: None, shared, exchange }
     }
 }
@@ -163,7 +163,7 @@ where
                 ))
             }
             StageProj::Given { answer } => {
-                Poll::Ready(Ok(answer.take().expect("polled after completion")))
+                Poll::Ready(Ok(*answer.take().expect("polled after completion")))
             }
             StageProj::Asking { .. } | StageProj::Over => panic!("polled after completion"),
         }

@@ -429,7 +429,9 @@ impl FallbackSnapshot {
 pub struct RungCounts {
     /// Its name.
     pub name: Arc<str>,
-    /// Calls that it answered.
+    /// Calls that it answered; with
+    /// [`probe_alone`](buttress_core::http::StaleSettings::probe_alone) those as well that went no
+    /// further, and so triggered nothing.
     pub answered: u64,
     /// Calls for which it failed, by a panic among others.
     pub failed: u64,

@@ -20,7 +20,7 @@ use crate::clock::read;
 /// The rungs of a fallback, one after the other, as a type: what [`FallbackLayer`] builds up.
 ///
 /// [`FallbackLayer`]: super::FallbackLayer
-pub trait Ladder<Request, Response, Error, X>: Rungs
+pub trait Ladder<Request, Response, Error, X>
 where
     X: Degrade<Request, Response>,
 {
@@ -28,6 +28,13 @@ where
     type Kept;
     /// The way down the ladder, once the service has failed.
     type Climb;
+
+    /// How many rungs there are.
+    const COUNT: usize;
+
+    /// What is kept of any request by rungs that need nothing of it; `None` if one does. Then no
+    /// request is handed around for it.
+    fn nothing(&self) -> Option<Self::Kept>;
 
     /// Keeps of a request what the rungs need.
     fn keep(
@@ -59,14 +66,6 @@ where
         guide: &mut Guide<'_, X>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<X::Answer>>;
-}
-
-/// How many rungs a ladder has, and whether they keep anything of a request.
-pub trait Rungs {
-    /// How many.
-    const COUNT: usize;
-    /// Whether anything is kept.
-    const KEEPS: bool;
 }
 
 /// How old an answer is, and whether it is stale, of one that was stored.
@@ -130,17 +129,18 @@ impl<X> Guide<'_, X> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nothing;
 
-impl Rungs for Nothing {
-    const COUNT: usize = 0;
-    const KEEPS: bool = false;
-}
-
 impl<Request, Response, Error, X> Ladder<Request, Response, Error, X> for Nothing
 where
     X: Degrade<Request, Response>,
 {
     type Kept = ();
     type Climb = ();
+    const COUNT: usize = 0;
+
+    #[inline]
+    fn nothing(&self) -> Option<()> {
+        Some(())
+    }
 
     #[inline]
     fn keep(&self, _: &X, request: Request, _: Facts, _: usize) -> (Request, ()) {
@@ -181,11 +181,6 @@ pub struct Then<L, R> {
     pub(super) rung: R,
 }
 
-impl<L: Rungs, R: super::rungs::Keeps> Rungs for Then<L, R> {
-    const COUNT: usize = L::COUNT + 1;
-    const KEEPS: bool = L::KEEPS || R::KEEPS;
-}
-
 /// How far down a ladder somebody is.
 #[pin_project(project = ClimbProj)]
 #[derive(Debug)]
@@ -214,6 +209,12 @@ where
 {
     type Kept = (L::Kept, R::Kept);
     type Climb = Climb<L::Climb, R::Run>;
+    const COUNT: usize = L::COUNT + 1;
+
+    #[inline]
+    fn nothing(&self) -> Option<Self::Kept> {
+        Some((self.before.nothing()?, self.rung.nothing()?))
+    }
 
     #[inline]
     fn keep(

@@ -37,6 +37,9 @@ impl<C: Case> Look<C> {
     /// The response is handed out: what becomes of its body is not ours to see.
     #[inline]
     pub(super) fn hand_out(&mut self) {
+        if !C::HEARS_END {
+            return;
+        }
         self.end(End::Dropped { stage: Stage::InBody, side: Side::Client, late: false }, true);
     }
 }
@@ -44,7 +47,7 @@ impl<C: Case> Look<C> {
 impl<C: Case> Drop for Look<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.ended {
+        if self.ended || !C::HEARS_END {
             return;
         }
         let end = if thread::panicking() {

@@ -78,21 +78,25 @@
 //! Of HTTP an answer may have any body; one that is not the service's own is boxed then.
 //! Requests and responses need not be `Clone`. What a call costs that does not fail: nothing is
 //! allocated for values and functions of less than the head; a copy of the head for each `service`
-//! and each `function`; for `stale` the key, the values by which responses may vary, and while a
-//! response is stored its head, its list of chunks and their tape: the bytes are shared.
+//! and each `function`; for `stale` the key, the values by which responses may vary, and for a
+//! response that is stored a copy of its head and its body: what a connection has read is not held on
+//! to for the sake of a part of it.
 //!
 //! # The last good response
 //!
 //! A [`StaleCache`](buttress_core::http::StaleCache) is no cache: the service is always asked, and
 //! only what fails is answered from it. Good responses to `GET` and `HEAD` are stored while they
 //! stream to their callers, once they have ended well, bounded in bytes, entries and age; one at a
-//! time under a key, so that a herd of callers stores once. The key is the method, the authority,
-//! the path and the query, and `Vary` is respected.
+//! time under a key, so that a herd of callers stores once. The key is the method, the scheme, the
+//! authority, the path and the query, and `Vary` is respected. Where anything else decides what a
+//! caller is told, an `X-Api-Key` or the tenant that an outer layer has found, make it part of
+//! the [key](buttress_core::http::StaleSettings::key).
 //!
 //! Stored is what RFC 9111 lets a shared cache store, and less: no `no-store`, `no-cache` or
 //! `private`, no `Set-Cookie`, no part of anything, nothing that varies by a header that is not
 //! known beforehand; what has an `Authorization` or a `Cookie` in its request only if the response
-//! says `public`. How long it may answer, is said by the response's `stale-if-error` (RFC 5861) beyond
+//! says `public` or `s-maxage`. Nothing is stored by writing: after a `PUT`, and after a 404, the
+//! last good response is still the one of before, until it is too old. How long it may answer, is said by the response's `stale-if-error` (RFC 5861) beyond
 //! its `max-age`, or else by the settings; `must-revalidate` forbids it. An answer has its
 //! `Age`, and no `Warning`, which RFC 9111 has abolished. Of the stored response's extensions there are
 //! none.
@@ -149,11 +153,10 @@ mod tests;
 pub use self::{
     future::ResponseFuture,
     handle::{FallbackHandle, FallbackSnapshot, NoSuchRung, RungCounts},
-    ladder::{Aged, Cause, Given, Guide, Ladder, Nothing, Rungs, Step, Then},
+    ladder::{Aged, Cause, Given, Guide, Ladder, Nothing, Step, Then},
     layer::FallbackLayer,
     rungs::{
-        Backup, Fixed, Function, Immediate, Keep, Keeps, OfHead, OfRequest, Reply, Rung, Stale,
-        Value,
+        Backup, Fixed, Function, Immediate, Keep, OfHead, OfRequest, Reply, Rung, Stale, Value,
     },
     service::Fallback,
 };

@@ -6,12 +6,7 @@ use std::{
 use buttress_core::{Auto, Case, Judge, Reason, Shared, Side, clock, fallback::Why, http::Degrade};
 use tower_service::Service;
 
-use super::{
-    Ladder, ResponseFuture,
-    ladder::{Nothing, Rungs},
-    layer::Inner,
-    look::Look,
-};
+use super::{Ladder, Nothing, ResponseFuture, layer::Inner, look::Look};
 use crate::clock::read;
 
 /// Answers in the service's stead when it fails.
@@ -67,16 +62,11 @@ where
         let started = X::Case::TIMED.then(|| clock::enter(read).now());
         let facts = exchange.facts(&request);
         let look = Look::new(exchange.open(&request, facts, Side::Server), started);
+        let nothing = shared.ladder.nothing();
         // Who answers nothing keeps nothing.
-        if !<L as Rungs>::KEEPS || shared.state.is_shadow() {
-            let (request, kept) = if <L as Rungs>::KEEPS {
-                (request, None)
-            } else {
-                let (request, kept) = shared.ladder.keep(exchange, request, facts, 0);
-                (request, Some(kept))
-            };
+        if nothing.is_some() || shared.state.is_shadow() {
             let inner = self.inner.call(request);
-            return ResponseFuture::asking(inner, look, kept, shared, exchange.clone());
+            return ResponseFuture::asking(inner, look, nothing, shared, exchange.clone());
         }
         let (request, mut kept) = shared.ladder.keep(exchange, request, facts, shared.state.body);
         if let Some(given) = shared.ladder.at_once(&mut kept, exchange) {

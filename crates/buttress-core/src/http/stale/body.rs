@@ -1,7 +1,7 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -27,7 +27,8 @@ enum State<B> {
         inner: B,
         tape: Option<Box<Tape>>,
     },
-    Playing(Player),
+    /// In a box, so that bodies which pass need not make room for it.
+    Playing(Box<Player>),
     /// Behind a lock that nobody ever waits for, so that it can be shared whatever is in it.
     Other(Mutex<Other>),
 }
@@ -35,9 +36,8 @@ enum State<B> {
 type Other = UnsyncBoxBody<Bytes, BoxError>;
 
 struct Player {
-    chunks: Arc<[Bytes]>,
-    next: usize,
-    left: u64,
+    /// Empty once it was played.
+    body: Bytes,
     trailers: Option<HeaderMap>,
 }
 
@@ -51,9 +51,8 @@ impl<B> FallbackBody<B> {
     /// A stored body.
     #[must_use]
     pub fn playing(stored: &Stored) -> Self {
-        let left = stored.chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let (chunks, trailers) = (Arc::clone(&stored.chunks), stored.trailers.clone());
-        Self(State::Playing(Player { chunks, next: 0, left, trailers }))
+        let (body, trailers) = (stored.body.clone(), stored.trailers.clone());
+        Self(State::Playing(Box::new(Player { body, trailers })))
     }
 
     /// Somebody else's body.
@@ -69,12 +68,19 @@ fn lock(body: &Mutex<Other>) -> MutexGuard<'_, Other> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cold]
+fn poll_other(
+    body: &mut Mutex<Other>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx)
+}
+
 impl Player {
+    #[cold]
     fn frame(&mut self) -> Option<Frame<Bytes>> {
-        if let Some(chunk) = self.chunks.get(self.next) {
-            self.next += 1;
-            self.left -= chunk.len() as u64;
-            return Some(Frame::data(chunk.clone()));
+        if !self.body.is_empty() {
+            return Some(Frame::data(mem::take(&mut self.body)));
         }
         self.trailers.take().map(Frame::trailers)
     }
@@ -101,10 +107,7 @@ where
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             StateProj::Playing(player) => Poll::Ready(player.frame().map(Ok)),
-            StateProj::Other(body) => {
-                let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
-                Pin::new(body).poll_frame(cx)
-            }
+            StateProj::Other(body) => poll_other(body, cx),
         }
     }
 
@@ -112,9 +115,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             State::Passing { inner, .. } => inner.is_end_stream(),
-            State::Playing(player) => {
-                player.next == player.chunks.len() && player.trailers.is_none()
-            }
+            State::Playing(player) => player.body.is_empty() && player.trailers.is_none(),
             State::Other(body) => lock(body).is_end_stream(),
         }
     }
@@ -123,7 +124,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             State::Passing { inner, .. } => inner.size_hint(),
-            State::Playing(player) => SizeHint::with_exact(player.left),
+            State::Playing(player) => SizeHint::with_exact(player.body.len() as u64),
             State::Other(body) => lock(body).size_hint(),
         }
     }

@@ -45,6 +45,8 @@ type Key = Arc<dyn Fn(&Target<'_>) -> Option<String> + Send + Sync>;
 pub struct Target<'a> {
     /// The method.
     pub method: &'a Method,
+    /// The scheme of the address; empty where it has none, as on most servers.
+    pub scheme: &'a str,
     /// The authority of the address, or else the `Host`; empty where there is neither.
     pub authority: &'a str,
     /// The path.
@@ -58,10 +60,13 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// Between lines, which none of them can hold: a `Host` may be anything, and nobody is to
+    /// write a part of the path into it.
     fn default_key(&self) -> String {
-        let Self { method, authority, path, query, .. } = self;
+        let Self { method, scheme, authority, path, query, .. } = self;
         let query = query.map(|query| ("?", query)).unwrap_or_default();
-        [method.as_str(), " ", authority, path, query.0, query.1].concat()
+        let method = method.as_str();
+        [method, "\n", scheme, "\n", authority, "\n", path, query.0, query.1].concat()
     }
 }
 
@@ -139,8 +144,9 @@ impl StaleSettings {
 
     /// Makes the key: requests of one key are answered with the same. `None` keeps nothing.
     ///
-    /// It decides which methods take part, too; without it those are `GET` and `HEAD`, and the key is the
-    /// method, the authority, the path and the query.
+    /// It decides which methods take part, too; without it those are `GET` and `HEAD`, and the key is
+    /// the method, the scheme, the authority, the path and the query. Responses to `HEAD`, which
+    /// have no body, always answer `HEAD` alone.
     pub fn key(
         mut self,
         key: impl Fn(&Target<'_>) -> Option<String> + Send + Sync + 'static,
@@ -189,6 +195,7 @@ impl StaleSettings {
     pub(super) fn asked(&self, target: &Target<'_>, facts: Facts) -> Option<Asked> {
         let key = match (&self.key, facts.protocol) {
             (Some(_), Protocol::Grpc) if !self.grpc => return None,
+            (Some(key), _) if *target.method == Method::HEAD => ["HEAD\n", &key(target)?].concat(),
             (Some(key), _) => key(target)?,
             (None, Protocol::Grpc) => return None,
             (None, _) if matches!(*target.method, Method::GET | Method::HEAD) => {
@@ -232,8 +239,9 @@ impl StaleSettings {
         if !asked.store || said.no_store || said.no_cache || said.private {
             return None;
         }
-        // What was for one caller must not reach another: RFC 9111, sections 3.5 and 7.3.
-        let for_all = said.public || said.s_maxage.is_some() || said.revalidate;
+        // What was for one caller must not reach another: RFC 9111, sections 3.5 and 7.3. That one
+        // allows `must-revalidate` as well, which many say who mean no store of all callers.
+        let for_all = said.public || said.s_maxage.is_some();
         if (asked.own && !for_all) || headers.contains_key(header::SET_COOKIE) {
             return None;
         }
@@ -354,7 +362,11 @@ impl Asked {
 
     /// The headers by which a response varies, of this request.
     pub(super) fn fields(&self, mask: u16) -> Vec<(usize, HeaderValue)> {
-        self.of(mask).cloned().collect()
+        let own = |(index, value): &(usize, HeaderValue)| {
+            // A copy, for the value is a part of what the connection has read.
+            (*index, HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone()))
+        };
+        self.of(mask).map(own).collect()
     }
 
     pub(super) fn is_like(&self, mask: u16, fields: &[(usize, HeaderValue)]) -> bool {

@@ -18,7 +18,7 @@ use crate::{
 pub struct Stored {
     status: StatusCode,
     headers: HeaderMap,
-    pub(super) chunks: Arc<[Bytes]>,
+    pub(super) body: Bytes,
     pub(super) trailers: Option<HeaderMap>,
 }
 
@@ -26,26 +26,25 @@ impl Stored {
     /// A response with this body.
     #[must_use]
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
-        let chunks = if body.is_empty() { Arc::new([]) as Arc<[Bytes]> } else { Arc::new([body]) };
-        Self { status, headers, chunks, trailers: None }
+        Self { status, headers, body, trailers: None }
     }
 
     /// The head of one that is on its way, without what is between two hops only: RFC 9110,
     /// section 7.6.1. Its age is told anew each time.
     pub(super) fn begin(head: ResponseHead<'_>) -> Self {
-        let mut headers = head.headers.clone();
-        let named: Vec<HeaderName> = headers
+        let named: Vec<HeaderName> = head
+            .headers
             .get_all(header::CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|names| names.split(','))
             .filter_map(|name| name.trim().parse().ok())
             .collect();
-        for name in named.iter().chain(&HOP_BY_HOP) {
-            headers.remove(name);
-        }
-        headers.remove(header::AGE);
-        Self { status: head.status, headers, chunks: Arc::new([]), trailers: None }
+        let stays = |name: &HeaderName| {
+            *name != header::AGE && !named.contains(name) && !HOP_BY_HOP.contains(name)
+        };
+        let headers = own(head.headers, stays);
+        Self { status: head.status, headers, body: Bytes::new(), trailers: None }
     }
 
     /// The status.
@@ -64,9 +63,8 @@ impl Stored {
     }
 
     fn size(&self) -> usize {
-        let body: usize = self.chunks.iter().map(Bytes::len).sum();
         let trailers = self.trailers.as_ref().map_or(0, size_of_head);
-        size_of_head(&self.headers) + body + trailers
+        size_of_head(&self.headers) + self.body.len() + trailers
     }
 }
 
@@ -81,6 +79,23 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRAILER,
 ];
 
+/// The headers that stay, with values of their own, in one piece: those that were received are parts
+/// of all that their connection has read at once.
+fn own(headers: &HeaderMap, stays: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let stay = || headers.iter().filter(|(name, _)| stays(name));
+    let mut text = Vec::with_capacity(stay().map(|(_, value)| value.len()).sum());
+    stay().for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
+    let mut text = Bytes::from(text);
+    let mut own = HeaderMap::with_capacity(headers.len());
+    for (name, value) in stay() {
+        let copy = HeaderValue::from_maybe_shared(text.split_to(value.len()));
+        let mut copy = copy.unwrap_or_else(|_| value.clone());
+        copy.set_sensitive(value.is_sensitive());
+        own.append(name, copy);
+    }
+    own
+}
+
 /// Writes a response down while it streams to its caller. It is stored once it has ended well:
 /// what breaks off, or is dropped, or turns out too long, is forgotten.
 #[derive(Debug)]
@@ -90,7 +105,8 @@ pub struct Tape {
     claim: Claim,
     /// `None` once it was stored.
     kept: Option<Kept>,
-    chunks: Vec<Bytes>,
+    /// A copy: what was received is a part of all that its connection has read at once.
+    body: Vec<u8>,
     /// How many bytes still fit.
     room: usize,
     /// How many bytes `Content-Length` still promises.
@@ -106,7 +122,7 @@ impl Tape {
         kept: Kept,
         (room, owed, grpc): (usize, Option<u64>, bool),
     ) -> Self {
-        Self { cache, key, claim, kept: Some(kept), chunks: Vec::new(), room, owed, grpc }
+        Self { cache, key, claim, kept: Some(kept), body: Vec::new(), room, owed, grpc }
     }
 
     /// Takes a chunk of the body, which is the last one if the body says so itself.
@@ -117,9 +133,11 @@ impl Tape {
             let Some(left) = owed.checked_sub(data.len() as u64) else { return Noted::TooLong };
             *owed = left;
         }
-        if !data.is_empty() {
-            self.chunks.push(data.clone());
+        if self.body.is_empty() {
+            let owed = self.owed.and_then(|owed| usize::try_from(owed).ok()).unwrap_or_default();
+            self.body.reserve_exact(data.len().saturating_add(owed));
         }
+        self.body.extend_from_slice(data);
         // A server that has sent what was promised looks for no end.
         if !self.grpc && (last || self.owed == Some(0)) { Noted::Whole } else { Noted::Partly }
     }
@@ -134,8 +152,9 @@ impl Tape {
         }
         let Kept { stored, life, mask, fields } = kept;
         let mut stored = Arc::unwrap_or_clone(stored);
-        stored.chunks = mem::take(&mut self.chunks).into();
-        stored.trailers = trailers.cloned();
+        self.body.shrink_to_fit();
+        stored.body = mem::take(&mut self.body).into();
+        stored.trailers = trailers.map(|trailers| own(trailers, |_| true));
         let (size, received) = (stored.size(), life.received());
         let fields_size: usize = fields.iter().map(|(_, value)| value.len()).sum();
         let Some(until) = life.until() else {

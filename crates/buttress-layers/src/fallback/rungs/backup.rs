@@ -13,7 +13,7 @@ use buttress_core::{
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::{Keeps, Rung};
+use super::Rung;
 use crate::{
     clock::read,
     fallback::{
@@ -25,10 +25,6 @@ use crate::{
 /// A rung that asks another service.
 #[derive(Clone)]
 pub struct Backup<V>(pub(in crate::fallback) V);
-
-impl<V> Keeps for Backup<V> {
-    const KEEPS: bool = true;
-}
 
 /// Another service at work.
 #[pin_project(project = RunProj)]

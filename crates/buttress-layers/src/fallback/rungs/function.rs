@@ -11,7 +11,7 @@ use buttress_core::{
     http::{Adopt, Degrade, Outline},
 };
 
-use super::{Keeps, Rung};
+use super::Rung;
 use crate::fallback::ladder::{Cause, Guide, Step};
 
 /// What a function answers: `None` if it has no answer, an error if it failed.
@@ -91,10 +91,6 @@ pub struct Function<F, K = OfHead> {
     pub(in crate::fallback) keep: K,
 }
 
-impl<F, K> Keeps for Function<F, K> {
-    const KEEPS: bool = true;
-}
-
 impl<F, K, Fut, Request, Response, Error, X> Rung<Request, Response, Error, X> for Function<F, K>
 where
     K: Keep<Request, Response, X>,
@@ -140,10 +136,6 @@ impl<F, K: fmt::Debug> fmt::Debug for Function<F, K> {
 pub struct Immediate<F, K = OfHead> {
     pub(in crate::fallback) function: F,
     pub(in crate::fallback) keep: K,
-}
-
-impl<F, K> Keeps for Immediate<F, K> {
-    const KEEPS: bool = true;
 }
 
 impl<F, K, R, Request, Response, Error, X> Rung<Request, Response, Error, X> for Immediate<F, K>

@@ -25,7 +25,7 @@ pub use self::{
 use super::ladder::{Aged, Guide, Step};
 
 /// One rung of a [`Ladder`](super::Ladder).
-pub trait Rung<Request, Response, Error, X>: Keeps
+pub trait Rung<Request, Response, Error, X>
 where
     X: Degrade<Request, Response>,
 {
@@ -33,6 +33,12 @@ where
     type Kept;
     /// Its work.
     type Run;
+
+    /// What is kept of any request by a rung that needs nothing of it.
+    #[inline]
+    fn nothing(&self) -> Option<Self::Kept> {
+        None
+    }
 
     /// Keeps of a request what it needs.
     fn keep(
@@ -78,10 +84,4 @@ where
         guide: &Guide<'_, X>,
         cx: &mut Context<'_>,
     ) -> Poll<Step<X::Answer>>;
-}
-
-/// Whether a kind of rung keeps anything of a request.
-pub trait Keeps {
-    /// Whether it does.
-    const KEEPS: bool;
 }

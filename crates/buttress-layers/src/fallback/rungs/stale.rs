@@ -10,7 +10,7 @@ use buttress_core::{
     http::{Asked, Entry, Replayable, StaleCache, Tape},
 };
 
-use super::{Keeps, Rung};
+use super::Rung;
 use crate::{
     clock::read,
     fallback::ladder::{Aged, Guide, Step},
@@ -19,10 +19,6 @@ use crate::{
 /// A rung with the last good response.
 #[derive(Clone, Debug)]
 pub struct Stale(pub(in crate::fallback) StaleCache);
-
-impl Keeps for Stale {
-    const KEEPS: bool = true;
-}
 
 /// What is kept of a request that takes part.
 pub struct StaleKept {

@@ -10,16 +10,12 @@ use buttress_core::{
     http::{Adopt, Replayable, Stored},
 };
 
-use super::{Keeps, Rung};
+use super::Rung;
 use crate::fallback::ladder::{Guide, Step};
 
 /// A rung with a value that a closure makes.
 #[derive(Clone, Copy)]
 pub struct Value<F>(pub(in crate::fallback) F);
-
-impl<F> Keeps for Value<F> {
-    const KEEPS: bool = false;
-}
 
 impl<F, R, Request, Response, Error, X> Rung<Request, Response, Error, X> for Value<F>
 where
@@ -28,6 +24,11 @@ where
 {
     type Kept = ();
     type Run = ();
+
+    #[inline]
+    fn nothing(&self) -> Option<()> {
+        Some(())
+    }
 
     #[inline]
     fn keep(&self, _: &X, request: Request, _: Facts, _: usize) -> (Request, ()) {
@@ -53,16 +54,17 @@ where
 #[derive(Clone, Debug)]
 pub struct Fixed(pub(in crate::fallback) Stored);
 
-impl Keeps for Fixed {
-    const KEEPS: bool = false;
-}
-
 impl<Request, Response, Error, X> Rung<Request, Response, Error, X> for Fixed
 where
     X: Replayable<Request, Response>,
 {
     type Kept = ();
     type Run = ();
+
+    #[inline]
+    fn nothing(&self) -> Option<()> {
+        Some(())
+    }
 
     #[inline]
     fn keep(&self, _: &X, request: Request, _: Facts, _: usize) -> (Request, ()) {

@@ -1,5 +1,10 @@
 //! Inside and outside of other layers.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use buttress_core::retry::{Backoff, Settings};
 
 use super::*;
@@ -91,6 +96,67 @@ async fn an_error_at_once_is_answered_for_without_a_timeout() {
     assert_eq!((body.as_str(), note.unwrap().why.reason()), ("fallback", Reason::Failed));
     assert_eq!(handle.snapshot().rung("value").unwrap().answered, 1);
     assert_eq!(expired(&timeouts), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_failed_holds_no_place_of_a_bulkhead_while_a_rung_is_at_work() {
+    let bulkhead = crate::bulkhead::BulkheadLayer::new("b", 1.try_into().unwrap());
+    let places = bulkhead.handle();
+    let layer = FallbackLayer::new("f").function(move |_, _| {
+        let taken = places.snapshot().in_flight;
+        async move { Some(Response::new(Full::<Bytes>::from(format!("{taken} taken")))) }
+    });
+    let service = ServiceBuilder::new().layer(layer).layer(bulkhead).service(after_an_error());
+
+    assert_eq!(ask(service, get("/")).await.1, "0 taken");
+}
+
+/// Fails after a while, and holds on to its future until that is dropped.
+fn after_an_error()
+-> impl Service<Request<Full<Bytes>>, Response = Answer, Error = BoxError, Future: Send> + Clone {
+    service_fn(|_: Request<Full<Bytes>>| async {
+        sleep(Duration::from_millis(1)).await;
+        Err::<Answer, _>(BoxError::from("down"))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_future_of_a_call_that_failed_is_dropped_before_a_rung_is_asked() {
+    /// Ready at once, and holds on to something until it is dropped.
+    struct Holding(Arc<()>);
+    impl Future for Holding {
+        type Output = Result<Answer, BoxError>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            assert!(Arc::strong_count(&self.0) > 1);
+            Poll::Ready(Err("down".into()))
+        }
+    }
+    let held = Arc::new(());
+    let seen = Arc::clone(&held);
+    let layer = FallbackLayer::new("f").value(move || {
+        Response::new(Full::<Bytes>::from(format!("{} hold on", Arc::strong_count(&seen) - 2)))
+    });
+    let inner = Arc::clone(&held);
+    let service =
+        layer.layer(service_fn(move |_: Request<Full<Bytes>>| Holding(Arc::clone(&inner))));
+
+    assert_eq!(ask(service, get("/")).await.1, "0 hold on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rung_asks_learns_by_when_it_must_have_answered() {
+    use buttress_core::clock;
+
+    let layer = FallbackLayer::new("f")
+        .function(|_, _| async {
+            let left = clock::due().head.map(|due| due - Instant::now().into_std());
+            Some(Response::new(Full::<Bytes>::from(format!("{left:?}"))))
+        })
+        .within(TimeLimit::from_millis(70));
+    let service = layer.layer(failing().service());
+
+    assert_eq!(ask(service, get("/")).await.1, "Some(70ms)");
 }
 
 // R18.
