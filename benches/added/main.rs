@@ -4,27 +4,27 @@
 //! first peer of each group, and what two threads on one state make of one thread's throughput;
 //! with `-- --instructions` instructions per call too, which do not depend on the machine's mood.
 
+mod again;
+mod objectives;
+
 use std::{
-    convert::Infallible,
-    future::ready,
-    hint::black_box,
-    num::NonZeroU32,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    convert::Infallible, future::ready, hint::black_box, num::NonZeroU32, sync::Arc, time::Duration,
 };
 
+use self::{
+    again::{TowerPolicy, fallbacks, hedges, retries},
+    objectives::{objectives, print_tracker, slos},
+};
 use axum::{Router, body::Body, routing::get};
 use buttress::{
-    Judgement, Rate, Ratio, Reason, TimeLimit, Timing, Verdict,
+    Rate, Ratio, TimeLimit,
     breaker::{BreakerLayer, Settings, Trip, Window},
     bulkhead::{Adaptive, BulkheadLayer, Partitions, Shedding},
-    fallback::{FallbackLayer, StaleCache, StaleSettings},
-    hedge::{Delay, HedgeLayer, Quantile, Settings as Hedges},
     http::key,
     rate_limit::RateLimitLayer,
-    retry::{Budget, Percentage, RetryLayer, Settings as Attempts, Tokens},
+    retry::{RetryLayer, Settings as Attempts},
     sli::{Record, SliLayer},
-    slo::{self, Call, Clocks, Counts, Objective, Part, SloLayer, SloTracker, Tracker},
+    slo::{SloLayer, SloTracker},
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
@@ -34,15 +34,7 @@ use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tower::{
-    Layer, Service, ServiceBuilder,
-    retry::{
-        Policy,
-        budget::{Budget as _, TpsBudget},
-    },
-    service_fn,
-};
-use tower_resilience::retry::RetryBudgetBuilder;
+use tower::{Layer, Service, ServiceBuilder, retry::budget::TpsBudget, service_fn};
 
 /// What a layer adds to a call.
 #[derive(Debug, Parser)]
@@ -239,129 +231,6 @@ fn slis() -> Vec<Case> {
     ]
 }
 
-/// Retries what fails, as long as tower's budget allows: nothing here does.
-#[derive(Clone)]
-struct TowerPolicy(Arc<TpsBudget>);
-
-impl<E> Policy<Request<()>, Response<Full<Bytes>>, E> for TowerPolicy {
-    type Future = std::future::Ready<()>;
-
-    fn retry(
-        &mut self,
-        _: &mut Request<()>,
-        result: &mut Result<Response<Full<Bytes>>, E>,
-    ) -> Option<Self::Future> {
-        if result.as_ref().is_ok_and(|response| response.status().is_success()) {
-            self.0.deposit();
-            return None;
-        }
-        self.0.withdraw().then(|| ready(()))
-    }
-
-    fn clone_request(&mut self, request: &Request<()>) -> Option<Request<()>> {
-        Some(request.clone())
-    }
-}
-
-/// The first try is good, with a budget that has to hear of it.
-fn retries() -> Vec<Case> {
-    let tower = TowerPolicy(Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)));
-    let tower = ServiceBuilder::new().retry(tower).service(bare());
-    let budget = RetryBudgetBuilder::new().token_bucket().build().expect("its defaults");
-    let resilience = tower_resilience::retry::RetryLayer::<
-        Request<()>,
-        Response<Full<Bytes>>,
-        Infallible,
-    >::builder()
-    .max_attempts(3)
-    .exponential_backoff(Duration::from_millis(50))
-    .budget(budget)
-    .build();
-    let ours = |budget: Budget| RetryLayer::new("r", Attempts::default().budget(budget));
-    let share = || Budget::from(Percentage::new(Ratio::percent(20)));
-    let post = || Request::post("/").body(()).expect("a request");
-    let furnished = || {
-        let request = Request::get("/items/7").header("accept", "*/*").header("host", "stock");
-        let request = request.header("user-agent", "bench").header("accept-encoding", "gzip");
-        request.header("x-request-id", "7f3a").header("x-tenant", "a").body(()).expect("a request")
-    };
-    vec![
-        Case::new("bare", bare(), request),
-        Case::new("tower Retry, TpsBudget", tower.clone(), request),
-        Case::new("tower-resilience retry, tokens", resilience.layer(bare()), request),
-        Case::new("buttress Retry, 20 %", ours(share()).layer(bare()), request),
-        Case::new("buttress Retry, tokens", ours(Tokens::new(10).into()).layer(bare()), request),
-        Case::new("buttress Retry, 20 %, a POST", ours(share()).layer(bare()), post),
-        Case::new("bare, six headers", bare(), furnished),
-        Case::new("tower Retry, six headers", tower, furnished),
-        Case::new("buttress Retry, six headers", ours(share()).layer(bare()), furnished),
-    ]
-}
-
-/// Hedges whatever it is asked for.
-#[derive(Clone)]
-struct TowerHedges;
-
-impl tower::hedge::Policy<Request<()>> for TowerHedges {
-    fn clone_request(&self, request: &Request<()>) -> Option<Request<()>> {
-        Some(request.clone())
-    }
-
-    fn can_retry(&self, _: &Request<()>) -> bool {
-        true
-    }
-}
-
-/// The first answer comes at once, so that no second attempt is made.
-fn hedges() -> Vec<Case> {
-    let tower = || tower::hedge::Hedge::new(bare(), TowerHedges, 100, 0.95, LIMIT);
-    let resilience = tower_resilience::hedge::HedgeLayer::builder();
-    let resilience = resilience.delay(LIMIT).max_hedged_attempts(2).build();
-    let ours = |settings: Hedges| HedgeLayer::new("h", settings);
-    let later = || ours(Hedges::new(Delay::fixed(LIMIT)));
-    // A second attempt would be a matter of microseconds.
-    let learned = || ours(Hedges::new(Quantile::new(Ratio::percent(95)).floor(LIMIT)));
-    let post = || Request::post("/").body(()).expect("a request");
-    vec![
-        Case::new("bare", bare(), request),
-        Case::unclonable("tower Hedge, p95 (no Clone)", tower, request),
-        Case::new("tower-resilience hedge, a delay", resilience.layer(bare()), request),
-        Case::new("buttress Hedge, a delay", later().layer(bare()), request),
-        Case::new("buttress Hedge, p95", learned().layer(bare()), request),
-        Case::new("buttress Hedge, p95, room for 4", learned().extra::<4>().layer(bare()), request),
-        Case::new("buttress Hedge, p95, a POST", learned().layer(bare()), post),
-    ]
-}
-
-/// What does not fail, with something to answer if it did.
-fn fallbacks() -> Vec<Case> {
-    let resilience = tower_resilience::fallback::FallbackLayer::<
-        Request<()>,
-        Response<Full<Bytes>>,
-        Infallible,
-    >::value(Response::new(Full::default()));
-    let empty = || Response::new(Full::<Bytes>::default());
-    let layer = || FallbackLayer::new("f");
-    let function = layer().function(|_, _| ready(None::<Response<Full<Bytes>>>));
-    let of_path = layer().function_of(
-        |request: &Request<()>| request.method().is_safe(),
-        |_, _| ready(None::<Response<Full<Bytes>>>),
-    );
-    let stale = layer().stale(StaleCache::new(StaleSettings::new()));
-    let post = || Request::post("/").body(()).expect("a request");
-    vec![
-        Case::new("bare", bare(), request),
-        Case::new("tower-resilience fallback, value", resilience.layer(bare()), request),
-        Case::new("buttress Fallback, value", layer().value(empty).layer(bare()), request),
-        Case::new("buttress Fallback, function of a part", of_path.layer(bare()), request),
-        Case::new("buttress Fallback, function", function.layer(bare()), request),
-        Case::new("buttress Fallback, service", layer().service(bare()).layer(bare()), request),
-        Case::new("bare, a POST", bare(), post),
-        Case::new("buttress Fallback, stale, a POST", stale.layer(bare()), post),
-        Case::new("buttress Fallback, stale, storing", stale.layer(bare()), request),
-    ]
-}
-
 fn throttles() -> Vec<Case> {
     let throttle = ThrottleLayer::new("t", Rule::new());
     vec![
@@ -411,77 +280,6 @@ fn stacks() -> Vec<Case> {
         Case::new("buttress, four", four.layer(retry()).service(bare()), request),
         Case::new("buttress, eight", eight.service(bare()), request),
     ]
-}
-
-/// Counting alone, without a call around it: after an empty loop a handle of the `metrics` crate
-/// that is kept, whose exporter is Prometheus's.
-fn slos() -> Vec<Case> {
-    let recorder =
-        axum_prometheus::metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let counter = axum_prometheus::metrics::with_local_recorder(&recorder, || {
-        axum_prometheus::metrics::counter!("cached")
-    });
-    let tracker = SloTracker::new("shop".parse().expect("a name"), objectives()).expect("names");
-    let recorders: Vec<_> = tracker.recorders().collect();
-    let judgement = Judgement::new(Verdict::Good, Reason::Status);
-    let timing = Timing { to_head: None, total: LIMIT };
-    let call = Call { judgement, route: Some("/items/{id}"), timing };
-    let (one, all) = (Arc::clone(&recorders[0]), recorders);
-    vec![
-        counting("empty loop", || ()),
-        counting("metrics counter, cached", move || counter.increment(1)),
-        counting("buttress objective", move || {
-            black_box(one.record(black_box(&call)));
-        }),
-        counting("buttress, three objectives", move || {
-            for recorder in &all {
-                black_box(recorder.record(black_box(&call)));
-            }
-        }),
-    ]
-}
-
-fn objectives() -> [Objective; 3] {
-    let named = |name: &str, sli| {
-        Objective::new(name.parse().expect("a name"), sli, "99.9%".parse().expect("a target"))
-    };
-    [
-        named("up", slo::Sli::Availability),
-        named("fast", slo::Sli::Latency { within: OURS, part: Part::Total }),
-        named("right", slo::Sli::Correctness { unsaid: Verdict::Good }),
-    ]
-}
-
-fn counting(name: &'static str, count: impl Fn() + Clone + Send + Sync + 'static) -> Case {
-    let make = move || -> Calls {
-        let count = count.clone();
-        Box::new(move |calls| (0..calls).for_each(|call| black_box((call, count())).1))
-    };
-    Case { name, ready: Box::new(make.clone()), oneshot: Box::new(make) }
-}
-
-/// What an objective takes, and a tick of it: four pairs of alerts are looked at, and the policy.
-#[expect(clippy::disallowed_methods, reason = "an origin for an invented clock")]
-fn print_tracker(options: &Options) {
-    let mut clocks = Clocks { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH, boot: None };
-    let [up, ..] = objectives();
-    let tracker = Tracker::new("shop".parse().expect("a name"), [up], clocks);
-    let mut tracker = tracker.expect("one name");
-    let recorder = tracker.recorder("up").expect("it is there");
-    let bytes = tracker.bytes("up").expect("it is there");
-    let tick: Calls = Box::new(move |calls| {
-        for _ in 0..calls {
-            recorder.add(Counts { good: 1, bad: 0 });
-            clocks.monotonic += Duration::from_secs(1);
-            clocks.wall += Duration::from_secs(1);
-            black_box(tracker.tick(clocks));
-        }
-    });
-    let nanos = nanoseconds(&mut [tick], options.rounds, options.calls)[0];
-    println!(
-        "\nan objective of 30 days takes {bytes} bytes, and a tick {nanos:.0} ns: its counts, the"
-    );
-    println!("rings, eight windows for four pairs of alerts, the budget and the policy");
 }
 
 /// A lease that holds; what a round trip takes, `redis_clients` measures.
