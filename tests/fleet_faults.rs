@@ -1,10 +1,7 @@
 //! Faults of a real server and of what lies before it: what it costs, what is said of it, and that
 //! it passes.
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use buttress::Rate;
 use buttress_redis::{Failure, RedisStore, Scale, Store, Take};
@@ -133,7 +130,7 @@ fn no_url_that_is_refused_shows_its_password() {
 async fn no_answer_is_waited_for_longer_than_a_caller_may() {
     use buttress::{Plain, TimeLimit};
     use buttress_redis::{FleetLimitLayer, Outage, Settings};
-    use tokio::io::AsyncWriteExt;
+    use tokio::{io::AsyncWriteExt, time::Instant};
     use tower::{Layer, ServiceExt, service_fn};
 
     for drips in [false, true] {
