@@ -1,17 +1,22 @@
 //! What is kept, and what adds up: by keys that are pushed out, by drains, by panics.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
 };
 
-use buttress_core::rate_limit::Ask;
+use buttress_core::{Shared, TimeLimit, rate_limit::Ask};
+use buttress_layers::rate_limit::{Admission, Pool, Seat, Told};
 use tokio::time::advance;
 
 use super::*;
 use crate::{
-    Failure, Lease, MemoryAnswer, Outage, Scale, Source, Store, Take, Taken, Totals,
+    Failure, Lease, MemoryAnswer, Outage, Scale, Single, Source, Store, Take, Taken, Totals, Whole,
     buckets::{Buckets, Many},
+    core::Core,
     purse::Said,
 };
 
@@ -227,4 +232,86 @@ struct Wake;
 
 impl std::task::Wake for Wake {
     fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_its_deadline_a_request_is_decided_and_not_before() {
+    for settings in [Settings::strict().outage(Outage::Closed), leased(5)] {
+        let store = MemoryStore::new();
+        store.hang();
+        let core = Core::new("api".into(), store, settings, &[per_second(1)], Single::new);
+        let fleet = Fleet { core: Shared::new(core), find: Whole };
+        let now = crate::clock::read();
+        let enter = || match fleet.enter(&1_u32, Ask::one(), now) {
+            Admission::Waiting(seat) => seat,
+            decided => panic!("{decided:?}"),
+        };
+
+        // One that asks, and another that does so too, or waits behind it.
+        for mut seat in [enter(), enter()] {
+            let nearly = seat.ask(now + WITHIN - Duration::from_nanos(1), Waker::noop());
+            let then = seat.ask(now + WITHIN, Waker::noop());
+
+            assert!(matches!(nearly, Told::Wait(until) if until == now + WITHIN), "{nearly:?}");
+            assert!(matches!(then, Told::Refused(_)), "{then:?}");
+        }
+    }
+}
+
+/// As after a process was stopped, with a request under way.
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_its_lease_is_over_is_not_used() {
+    let store = MemoryStore::new();
+    let lease = Lease::new(n(50)).lasting(TimeLimit::from_millis(5));
+    let settings = Settings::leased(lease).outage(Outage::Closed);
+    let limit = process(Rate::per_hour(n(1000)), settings, &store);
+    admitted(&limit, 12).await;
+    advance(millis(5)).await;
+    store.answer_after(millis(10));
+
+    let late = call(&limit, 1).await;
+
+    assert!(late.is_err());
+    assert_eq!(limit.handle().leased(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_is_what_a_driver_hears_of_too_late() {
+    let store = MemoryStore::new();
+    let lease = Lease::new(n(50)).lasting(TimeLimit::from_millis(5));
+    let settings = Settings::leased(lease).outage(Outage::Closed);
+    let limit = process(Rate::per_hour(n(1000)), settings, &store);
+    let _driver = tokio::spawn(limit.handle().run());
+    tokio::task::yield_now().await;
+    while limit.handle().leased() < 8 {
+        call(&limit, 1).await.unwrap();
+    }
+    tokio::task::yield_now().await;
+    store.answer_after(millis(10));
+    let asked = store.asked();
+    while limit.handle().leased() > 0 {
+        call(&limit, 1).await.unwrap();
+    }
+
+    tokio::time::sleep(millis(12)).await;
+
+    assert!(store.asked() > asked);
+    assert_eq!(limit.handle().leased(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_dropped_leaves_its_place_to_the_next_caller() {
+    let store = MemoryStore::new();
+    let limit = process(per_second(100), Settings::strict().outage(Outage::Open), &store);
+    store.fail();
+    admitted(&limit, 3).await;
+    advance(millis(501)).await;
+    store.hang();
+
+    let gone = tokio::time::timeout(millis(2), call(&limit, 1)).await;
+    store.mend();
+    call(&limit, 1).await.unwrap();
+
+    assert!(gone.is_err());
+    assert_eq!(limit.handle().totals().admitted(Source::Store), 1);
 }
