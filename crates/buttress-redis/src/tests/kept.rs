@@ -249,7 +249,7 @@ async fn at_its_deadline_a_request_is_decided_and_not_before() {
 
         // One that asks, and another that does so too, or waits behind it.
         for mut seat in [enter(), enter()] {
-            let nearly = seat.ask(now + (WITHIN - Duration::from_nanos(1)), Waker::noop());
+            let nearly = seat.ask(now + Duration::from_nanos(19_999_999), Waker::noop());
             let then = seat.ask(now + WITHIN, Waker::noop());
 
             assert!(matches!(nearly, Told::Wait(until) if until == now + WITHIN), "{nearly:?}");
