@@ -217,6 +217,39 @@ fn other_settings_keep_what_a_bucket_holds_and_other_limits_stay() {
     assert_eq!(of_two_again, 0);
 }
 
+/// Of two limits one is full and the other is not, so that both are kept.
+#[test]
+#[ignore = "needs redis-server: cargo xtask test"]
+fn what_is_given_back_is_no_more_when_the_clock_goes_back() {
+    let server = Server::start();
+    let mut connection = connect(&server);
+    let [take, give] = [script::take, script::give].map(|text| text(script::Time::Argument));
+    let scales = [Scale::new(Rate::per_hour(n(60))), Scale::new(Rate::per_day(n(10)))];
+
+    run(&mut connection, &take, "k", &[3, 3, 0], &scales, NOW);
+    run(&mut connection, &give, "k", &[1], &scales, NOW + 170_000_000);
+    let then = run(&mut connection, &take, "k", &[9, 9, 0], &scales, NOW + 160_000_000);
+
+    // It was full at 170, and is not so ten seconds before.
+    assert_eq!((then.granted, then.debts[0].micros), (0, 10_000_000));
+}
+
+#[test]
+#[ignore = "needs redis-server: cargo xtask test"]
+fn a_bucket_of_another_rate_is_rounded_to_the_safe_side() {
+    let server = Server::start();
+    let mut connection = connect(&server);
+    let take = script::take(script::Time::Argument);
+    let [third, seventh] = [3, 7].map(|events| Scale::new(Rate::per_hour(n(events)).burst(n(3))));
+    let mut ask = |tokens, scale, after| {
+        run(&mut connection, &take, "k", &[tokens, tokens, 0], &[scale], NOW + after).granted
+    };
+
+    // A token is missing, which takes 514,285,714.28 microseconds.
+    assert_eq!((ask(1, third, 0), ask(3, seventh, 0)), (1, 0));
+    assert_eq!((ask(3, seventh, 514_285_714), ask(3, seventh, 514_285_717)), (0, 3));
+}
+
 /// The greatest numbers that doubles hold one by one.
 #[test]
 #[ignore = "needs redis-server: cargo xtask test"]

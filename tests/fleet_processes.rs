@@ -230,7 +230,8 @@ fn member() {
                         back.look(&handle.totals(), now);
                         match answer {
                             Ok(()) => {
-                                seen.first = if seen.first == 0 { now } else { seen.first };
+                                // It was granted after it was asked for, and before it was heard.
+                                seen.first = if seen.first == 0 { before } else { seen.first };
                                 seen.last = now;
                                 tokio::task::yield_now().await;
                             }

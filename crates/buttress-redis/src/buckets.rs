@@ -3,8 +3,10 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash, RandomState},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -40,6 +42,10 @@ pub trait Buckets: Send + Sync + 'static {
 
     #[doc(hidden)]
     fn set_share(&self, limit: usize, share: Rate);
+
+    /// How many leased tokens went with keys for which there was no room.
+    #[doc(hidden)]
+    fn pushed_out(&self) -> u64;
 }
 
 /// The one bucket of a layer without keys.
@@ -81,11 +87,18 @@ impl Buckets for Single {
     fn set_share(&self, limit: usize, share: Rate) {
         self.handle.set_rate_of(limit, share);
     }
+
+    fn pushed_out(&self) -> u64 {
+        0
+    }
 }
 
 /// The buckets of a layer with keys.
 pub struct Many<K> {
     shards: Box<[Shard<K>]>,
+    /// For how many keys a shard has room.
+    room: usize,
+    pushed_out: AtomicU64,
     /// Seeded at random: keys come from strangers, who would find those that meet in one slot.
     hasher: RandomState,
     share: Keyed<K, fn(&K) -> K>,
@@ -101,18 +114,34 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Many<K> {
     pub(crate) fn new(name: Arc<str>, shares: &[Rate], capacity: NonZeroUsize) -> Self {
         let layer = RateLimitLayer::several(name, shares.iter().copied());
         let layer = layer.keyed(K::clone as fn(&K) -> K).capacity(capacity);
-        let each = NonZeroUsize::new(capacity.get().div_ceil(SHARDS)).expect("more than none");
-        let shard = |_| {
-            // Made without a capacity, so that memory is taken as keys come.
-            let mut keys = LruCache::unbounded();
-            keys.resize(each);
-            Padded(Mutex::new(keys))
-        };
+        let room = capacity.get().div_ceil(SHARDS);
+        // Without a capacity, for some stay longer than there is room: see `make_room`.
+        let shard = |_| Padded(Mutex::new(LruCache::unbounded()));
         let (share, handle) = (layer.pool().clone(), layer.handle());
         let shards = (0..SHARDS).map(shard).collect();
-        Self { shards, hasher: RandomState::new(), share, handle }
+        let (pushed_out, hasher) = (AtomicU64::new(0), RandomState::new());
+        Self { shards, room, pushed_out, hasher, share, handle }
+    }
+
+    /// Lets those go that have not been used for longest, but for those for which a batch is under
+    /// way: another would be asked for besides, and more be held than may be.
+    fn make_room(&self, keys: &mut LruCache<K, Purse>) {
+        for _ in 0..LOOKED_AT {
+            if keys.len() <= self.room {
+                return;
+            }
+            let Some((key, mut purse)) = keys.pop_lru() else { return };
+            if purse.is_carried() {
+                keys.push(key, purse);
+            } else {
+                self.pushed_out.fetch_add(purse.throw_away().into(), Ordering::Relaxed);
+            }
+        }
     }
 }
+
+/// How many may have to stay before it is left to the next who comes.
+const LOOKED_AT: usize = 4;
 
 impl<K> Buckets for Many<K>
 where
@@ -134,12 +163,8 @@ where
         }
         let mut purse = Purse::default();
         let out = with(&mut purse);
-        let pushed_out = keys.push(key.clone(), purse);
-        drop(keys);
-        if let Some((_, mut purse)) = pushed_out {
-            // Who waited for it begins anew.
-            purse.put_down().into_iter().for_each(Waker::wake);
-        }
+        keys.push(key.clone(), purse);
+        self.make_room(&mut keys);
         out
     }
 
@@ -155,6 +180,10 @@ where
 
     fn set_share(&self, limit: usize, share: Rate) {
         self.handle.set_rate_of(limit, share);
+    }
+
+    fn pushed_out(&self) -> u64 {
+        self.pushed_out.load(Ordering::Relaxed)
     }
 }
 

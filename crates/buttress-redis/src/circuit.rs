@@ -1,6 +1,10 @@
 //! A breaker of our own around the store: a dead one costs a caller nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Instant,
+};
 
 use buttress_core::breaker::{
     Machine, Move, Moves, Outcome, Refused, Report, Rules, Settings, State, Ticket, Transition,
@@ -17,7 +21,8 @@ pub(crate) type Moved = Vec<Transition>;
 
 impl Circuit {
     pub(crate) fn new(settings: Settings) -> Self {
-        let seed = settings.seed().unwrap_or_else(|| u64::from(std::process::id()));
+        // Not the number of the process, which is 1 in every container: they would probe in step.
+        let seed = settings.seed().unwrap_or_else(|| RandomState::new().hash_one(()));
         let (machine, rules) = Machine::new(settings, seed);
         Self { machine, rules }
     }
@@ -53,4 +58,34 @@ fn transitions(moves: &[Move]) -> Moved {
         Move::WouldOpen(_) => None,
     };
     moves.iter().filter_map(transition).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use buttress_core::{
+        Ratio, TimeLimit,
+        breaker::{OpenFor, Trip},
+    };
+
+    use super::*;
+
+    /// As in containers, where all processes have the same number.
+    #[test]
+    fn two_circuits_do_not_probe_in_step() {
+        let open_for = OpenFor::fixed(TimeLimit::from_secs(1)).jitter(Ratio::percent(50));
+        let now = crate::clock::read();
+        let opened = || {
+            let circuit =
+                Circuit::new(Settings::new(Trip::consecutive(1)).open_for(open_for.clone()));
+            let ticket = circuit.admit(now).0.unwrap();
+            circuit.settle(ticket, Outcome::Failure, now);
+            circuit.admit(now).0.unwrap_err().retry_after.unwrap()
+        };
+
+        let waits: Vec<Duration> = (0..8).map(|_| opened()).collect();
+
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+    }
 }

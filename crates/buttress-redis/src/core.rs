@@ -45,6 +45,8 @@ pub(crate) struct Core<St, B: Buckets> {
     pub(crate) drained: AtomicBool,
     pub(crate) last_error: Mutex<Option<String>>,
     shadow: AtomicBool,
+    /// Rates and shares are set by one at a time.
+    setting: Mutex<()>,
 }
 
 impl<St, B: Buckets> Core<St, B> {
@@ -76,6 +78,7 @@ impl<St, B: Buckets> Core<St, B> {
             drained: AtomicBool::new(false),
             last_error: Mutex::new(None),
             shadow: AtomicBool::new(false),
+            setting: Mutex::new(()),
             settings,
         }
     }
@@ -85,15 +88,19 @@ impl<St, B: Buckets> Core<St, B> {
     }
 
     pub(crate) fn set_rate(&self, limit: usize, rate: Rate) {
-        let mut scales = Vec::clone(&self.scales.load());
-        scales[limit] = Scale::new(rate);
-        self.scales.store(Arc::new(scales));
-        self.share_anew();
+        {
+            let _alone = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scales = Vec::clone(&self.scales.load());
+            scales[limit] = Scale::new(rate);
+            self.scales.store(Arc::new(scales));
+            self.share_anew();
+        }
         self.emit(None, Change::Rate { limit, rate });
     }
 
     pub(crate) fn set_replicas(&self, replicas: u32) {
         let replicas = replicas.max(1);
+        let _alone = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.replicas.swap(replicas, Ordering::Relaxed) != replicas {
             self.share_anew();
         }

@@ -154,12 +154,14 @@ impl<St: Store, B: Buckets> Driver<St, B> {
             let Some(lease) = core.lease() else { continue };
             let ahead = |purse: &mut Purse| purse.ahead(reserve, lease, &scales, nanos);
             let Some(take) = core.buckets.purse(&key, ahead) else { continue };
-            let Ok(ticket) = core.admit(now) else {
-                put_down(core, &key);
-                continue;
-            };
-            let answer = core.store.take(&B::name(&core.whole, &key), &scales, take);
+            let mut carrying = Carrying { core, key: Some(key), ticket: None };
+            let key = carrying.key.as_ref().expect("put there");
+            let name = B::name(&core.whole, key);
+            let Ok(ticket) = core.admit(now) else { continue };
+            carrying.ticket = Some(ticket);
+            let answer = core.store.take(&name, &scales, take);
             let answer = Box::pin(timeout(core.settings.within.get(), answer));
+            let key = carrying.key.take().expect("put there");
             self.refills.push(Refill { key, sent: Sent { answer, ticket, at: now } });
         }
     }
@@ -206,6 +208,25 @@ pub(crate) fn settle<St: Store, B: Buckets, T>(
 fn put_down<St, B: Buckets>(core: &Core<St, B>, key: &B::Key) {
     let waiting = core.buckets.purse(key, Purse::put_down);
     waiting.into_iter().for_each(Waker::wake);
+}
+
+/// Puts down what is carried should there be no asking, or should the store panic.
+struct Carrying<'a, St, B: Buckets> {
+    core: &'a Core<St, B>,
+    /// `None` once another has taken it over.
+    key: Option<B::Key>,
+    ticket: Option<Ticket>,
+}
+
+impl<St, B: Buckets> Drop for Carrying<'_, St, B> {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            put_down(self.core, key);
+            if let Some(ticket) = self.ticket {
+                self.core.failed(ticket, Failure::Refused, read());
+            }
+        }
+    }
 }
 
 impl<St: Store, B: Buckets> Drop for Driver<St, B> {

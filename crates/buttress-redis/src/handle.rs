@@ -2,17 +2,25 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use buttress_core::{
     Observe, Rate, Shared, breaker::State, cells::Buckets as Durations, rate_limit::Standing,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
-    FleetKey, Many, Settings, Single, Store, StoreError, Totals, buckets::Buckets, clock::read,
-    core::Core, counts::Cell, driver::Driver, fleet::known,
+    Failure, FleetKey, Many, Settings, Single, Store, StoreError, Totals, buckets::Buckets,
+    clock::read, core::Core, counts::Cell, driver::Driver, fleet::known,
 };
+
+/// How often a drain looks for batches that were under way: a request that is not polled would
+/// keep it for ever.
+const ROUNDS: u32 = 3;
+
+/// How long a check waits.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// Reads and moves the state of a [`FleetLimitLayer`](crate::FleetLimitLayer) while it works.
 pub struct FleetLimitHandle<St, B: Buckets = Single> {
@@ -46,16 +54,35 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
     pub async fn drain(&self) -> u64 {
         let core = &*self.core;
         core.drained.store(true, Ordering::Relaxed);
-        let (mut held, now) = (Vec::new(), core.nanos(read()));
-        core.buckets.each_purse(|key, purse| {
-            let left = purse.empty(now);
-            if left > 0 {
-                held.push((key.clone(), left));
+        let mut given = 0;
+        for _ in 0..ROUNDS {
+            let (mut held, mut under_way) = (Vec::new(), false);
+            core.buckets.each_purse(|key, purse| {
+                held.push(key.clone());
+                under_way |= purse.is_carried();
+            });
+            given += self.give_back(held).await;
+            if !under_way {
+                break;
             }
-        });
+            // Batches that were asked for before come by then, or never.
+            sleep(core.settings.within.get()).await;
+        }
+        given
+    }
+
+    async fn give_back(&self, keys: Vec<B::Key>) -> u64 {
+        let core = &*self.core;
         let (scales, mut given) = (core.scales.load_full(), 0);
-        for (key, tokens) in held {
+        for key in keys {
             let now = read();
+            // Not before its turn: what has lapsed by then is not given back, or there might be more
+            // to be had at once than was ever leased.
+            let (tokens, lapsed) = core.buckets.purse(&key, |purse| purse.empty(core.nanos(now)));
+            core.counts.add_many(Cell::Lapsed, lapsed.into());
+            if tokens == 0 {
+                continue;
+            }
             let answer = match core.admit(now) {
                 Err(_) => None,
                 Ok(ticket) => {
@@ -72,17 +99,23 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
     }
 
     /// Asks the store for its word on nothing, through no circuit: whether it can be reached, and
-    /// if not, why. For a start-up that shall fail with a wrong password.
+    /// if not, why. For a start-up that shall fail with a wrong password. Waits for five seconds at
+    /// the most.
     ///
     /// # Errors
     ///
-    /// What the store said, with what to do about it.
+    /// What the store said, with what to do about it, or that it said nothing.
     pub async fn check(&self) -> Result<(), StoreError> {
         let core = &*self.core;
         let mut probe = core.whole.clone();
         probe.extend_from_slice(b":check");
         let take = crate::Take { least: 1, most: 1, left: 0 };
-        core.store.take(&probe, &core.scales.load_full(), take).await.map(|_| ())
+        let answer = core.store.take(&probe, &core.scales.load_full(), take);
+        let silent = |_| {
+            let what = "the store has not answered within 5 s: is it overloaded, stopped, or out of reach?";
+            Err(StoreError::new(Failure::TimedOut, what))
+        };
+        timeout(CHECK, answer).await.unwrap_or_else(silent).map(|_| ())
     }
 }
 
@@ -96,7 +129,9 @@ impl<St, B: Buckets> FleetLimitHandle<St, B> {
     /// Everything counted in this process since the layer was made.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.core.counts.totals()
+        let mut totals = self.core.counts.totals();
+        totals.lapsed += self.core.buckets.pushed_out();
+        totals
     }
 
     /// How long the store took to answer, where it did.

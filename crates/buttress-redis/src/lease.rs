@@ -41,7 +41,9 @@ impl Lease {
         Self { most, lasts: TimeLimit::from_secs(1) }
     }
 
-    /// How long they may be used.
+    /// How long they may be used, from when they were asked for, by the monotonic clock of the
+    /// process: one that was stopped for longer finds them lapsed. On Linux that clock stands still
+    /// while the whole machine is suspended, and then they are there when it goes on.
     pub const fn lasting(mut self, time: TimeLimit) -> Self {
         self.lasts = time;
         self

@@ -59,7 +59,7 @@
 //! microsecond, to which it is rounded up.
 //!
 //! A lease is used by the clock of its process, from when it was asked for, so it never lasts longer
-//! than it may. What is leased and not used lapses; [`FleetLimitHandle::drain`] gives it back. A
+//! than it may, and a process that was stopped meanwhile finds it lapsed. What is leased and not used lapses; [`FleetLimitHandle::drain`] gives it back. A
 //! request that finds nothing leased asks for a batch itself, and others wait for the same answer;
 //! a bucket that is known to be dry is not asked again before it can have enough, or a lease's time
 //! has passed. Nothing is spawned here: [`FleetLimitHandle::run`], which you spawn, has batches

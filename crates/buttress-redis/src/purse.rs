@@ -18,8 +18,9 @@ pub struct Purse {
     carried: bool,
     /// The driver has been told to.
     wanted: bool,
-    /// Who waits for what is carried.
+    /// Who waits for what is carried, and how often it has been put down.
     waiting: Vec<Waker>,
+    put_down: u64,
     /// What was asked for since the last batch, when that was, and how large.
     asked: u64,
     since: u64,
@@ -39,6 +40,9 @@ struct Batch {
 /// would else be fetched one by one. A hundred round trips a second; and no longer than a quarter of
 /// the burst takes, so that nothing is lost.
 const PACE: u64 = 10_000_000;
+
+/// Where somebody waits: when it was put down so often, and who is that in the row.
+pub(crate) type Place = (u64, usize);
 
 /// What the store said of the bucket, and when that was heard.
 #[derive(Clone, Copy, Debug)]
@@ -182,21 +186,40 @@ impl Purse {
     #[must_use]
     pub(crate) fn put_down(&mut self) -> Vec<Waker> {
         self.carried = false;
+        self.put_down += 1;
         std::mem::take(&mut self.waiting)
     }
 
-    /// Wakes `waker` when what is carried has come.
-    pub(crate) fn wait(&mut self, waker: &Waker) {
-        if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
-            self.waiting.push(waker.clone());
+    /// Whether somebody asks for a batch.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.carried
+    }
+
+    /// Wakes `waker` when what is carried has come. Its place is kept for it, so that nobody has
+    /// to be looked for.
+    pub(crate) fn wait(&mut self, place: &mut Option<Place>, waker: &Waker) {
+        match *place {
+            Some((put_down, index)) if put_down == self.put_down => {
+                self.waiting[index].clone_from(waker);
+            }
+            _ => {
+                *place = Some((self.put_down, self.waiting.len()));
+                self.waiting.push(waker.clone());
+            }
         }
     }
 
-    /// Hands over what is held, to be given back.
-    pub(crate) fn empty(&mut self, now: u64) -> u32 {
+    /// Hands over what is held, to be given back, and says what has lapsed.
+    pub(crate) fn empty(&mut self, now: u64) -> (u32, u32) {
         let left = self.left(now);
         self.batches = [Batch::default(); 2];
-        left
+        (left, std::mem::take(&mut self.lapsed))
+    }
+
+    /// How much is lost with it, whatever time it is.
+    pub(crate) fn throw_away(&mut self) -> u32 {
+        let (left, lapsed) = self.empty(0);
+        left + lapsed
     }
 
     pub(crate) fn known(&self) -> Option<Known> {

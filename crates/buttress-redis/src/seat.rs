@@ -20,7 +20,7 @@ use crate::{
     core::Core,
     counts::Cell,
     fleet::known,
-    purse::{Purse, Said},
+    purse::{Place, Purse, Said},
     scale::{standings, wait},
     store::MOST,
 };
@@ -35,6 +35,8 @@ pub struct Asking<St: Store, B: Buckets> {
     stage: Stage<St>,
     /// Whether it carries a batch, on which others wait.
     carries: bool,
+    /// Where it waits for another's.
+    place: Option<Place>,
     heard: Option<([Debt; MOST], Instant)>,
 }
 
@@ -56,7 +58,8 @@ type Decision = Result<(), Rejection>;
 impl<St: Store, B: Buckets> Asking<St, B> {
     pub(crate) fn new(core: Lease<Core<St, B>>, key: B::Key, ask: Ask, now: Instant) -> Self {
         let deadline = now + core.settings.within.get();
-        Self { core, key, ask, deadline, stage: Stage::Decided, carries: false, heard: None }
+        let stage = Stage::Decided;
+        Self { core, key, ask, deadline, stage, carries: false, place: None, heard: None }
     }
 
     pub(crate) fn behind(core: Lease<Core<St, B>>, key: B::Key, ask: Ask, now: Instant) -> Self {
@@ -68,16 +71,20 @@ impl<St: Store, B: Buckets> Asking<St, B> {
     /// Asks the store; decides without it if it is left alone.
     pub(crate) fn send(&mut self, said: Said, scales: &[Scale], now: Instant) -> Option<Decision> {
         self.carries = matches!(said, Said::Ask(_));
+        // Before there is a ticket: it is a user's code.
+        let whole = B::name(&self.core.whole, &self.key);
         let ticket = match self.core.admit(now) {
             Ok(ticket) => ticket,
-            Err(refused) => return Some(self.without_store(refused.retry_after, now)),
+            Err(refused) => {
+                drop(whole);
+                return Some(self.without_store(refused.retry_after, now));
+            }
         };
         let cost = self.ask.weight().get();
         let take = match said {
             Said::Ask(take) => take,
             _ => Take { least: cost, most: cost, left: self.ask.kept() },
         };
-        let whole = B::name(&self.core.whole, &self.key);
         let settled = Settled { core: &self.core, ticket: Some(ticket) };
         let answer = self.core.store.take(&whole, scales, take);
         settled.by_another();
@@ -198,7 +205,7 @@ impl<St: Store, B: Buckets> Asking<St, B> {
             core.buckets.purse(&self.key, |purse| {
                 let said = purse.again(self.ask, reserve, lease, &scales, nanos);
                 if said == Said::Wait && now < self.deadline {
-                    purse.wait(waker);
+                    purse.wait(&mut self.place, waker);
                 }
                 said
             })

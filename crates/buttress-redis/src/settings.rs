@@ -82,6 +82,10 @@ impl Settings {
 
     /// How long a request waits for the store at the most, 20 ms by default. Timers are as fine as
     /// a millisecond, by which it may be longer.
+    ///
+    /// Let it be less than twice what callers wait: those that leave before half of it has passed
+    /// say nothing of the store, and where all do, none finds out that it is dead. A spawned
+    /// [`run`](crate::FleetLimitHandle::run) that counts replicas does so as well.
     pub fn within(mut self, limit: TimeLimit) -> Self {
         self.within = limit;
         self

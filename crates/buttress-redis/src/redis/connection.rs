@@ -8,7 +8,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     sync::watch,
@@ -62,7 +63,7 @@ impl Connection {
     pub(super) async fn call(self: &Arc<Self>, command: &Cmd) -> RedisResult<Value> {
         let (mut connection, since) = self.connection().await?;
         let answer = command.query_async::<Value>(&mut connection).await;
-        if answer.as_ref().is_err_and(RedisError::is_unrecoverable_error) {
+        if answer.as_ref().is_err_and(|error| error.is_unrecoverable_error() || is_replica(error)) {
             self.make_instead_of(since);
         }
         answer
@@ -118,8 +119,16 @@ impl Connection {
     }
 }
 
+/// What was the primary is none any more: the name that led to it may lead to another by now.
+fn is_replica(error: &RedisError) -> bool {
+    let kind = error.kind();
+    kind == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || kind == ErrorKind::Server(ServerErrorKind::MasterDown)
+}
+
 /// Tries until it succeeds, or nobody wants it any more.
 async fn connect(connection: Weak<Connection>) {
+    let _unfinished = Unfinished(Weak::clone(&connection));
     let mut again = AGAIN;
     while let Some(connection) = connection.upgrade() {
         // Who waits for an answer says for how long.
@@ -140,6 +149,23 @@ async fn connect(connection: Weak<Connection>) {
         drop(connection);
         sleep(again).await;
         again = (again * 2).min(LATEST);
+    }
+}
+
+/// Lets another begin, should the runtime end on which it is being made.
+struct Unfinished(Weak<Connection>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.link.send_if_modified(|link| {
+                let unfinished = matches!(link, Link::Connecting(_));
+                if unfinished {
+                    *link = Link::Unused;
+                }
+                unfinished
+            });
+        }
     }
 }
 

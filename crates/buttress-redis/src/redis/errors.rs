@@ -30,11 +30,11 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
                 "{address} is a node of a cluster, and the key lives on another: give the URL of a server that is none, or of a proxy in front of the cluster"
             ),
         ),
-        (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => (
+        (ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown), _) => (
             Failure::Refused,
             format!("{address} is a replica, which takes no writes: give the URL of the primary"),
         ),
-        (_, "NOPERM") => (
+        _ if lacks_leave(&error) => (
             Failure::Refused,
             format!(
                 "{address} does not let this user do it ({error}): allow EVAL, EVALSHA, TIME, GET, SET, DEL, ZADD, ZREMRANGEBYSCORE, ZCARD and PEXPIRE on the keys of the prefix"
@@ -46,6 +46,18 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
                 "{address} has something else under the name of a limit: choose another prefix"
             ),
         ),
+        (_, "OOM") => (
+            Failure::Refused,
+            format!(
+                "{address} is out of memory: raise its maxmemory, or give the limits a server of their own"
+            ),
+        ),
+        (_, "MISCONF") => (
+            Failure::Refused,
+            format!(
+                "{address} takes no writes since it cannot save its data ({error}): make room for that, or set stop-writes-on-bgsave-error no"
+            ),
+        ),
         (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => {
             (Failure::Unreachable, format!("{address} is still loading its data"))
         }
@@ -54,12 +66,23 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
     StoreError::new(failure, what).with_source(error)
 }
 
+/// Of the call itself, or of what a script does: the server says that in words only.
+fn lacks_leave(error: &RedisError) -> bool {
+    let in_a_script = |said: &str| said.contains("executing the script can't");
+    error.code() == Some("NOPERM") || error.detail().is_some_and(in_a_script)
+}
+
 /// A URL that is none.
 pub(super) fn explain_url(url: &str, error: &RedisError) -> StoreError {
-    // What stands before the host may be a password.
-    let shown = match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://..@{host}"),
-        _ => url.to_owned(),
+    // What stands before the host may be a password, and what stands after the path of a socket.
+    let (before, after) = url
+        .split_once("://")
+        .map_or(("", url), |(before, _)| url.split_at(before.len() + "://".len()));
+    let until_query = |text: &str| text.split('?').next().unwrap_or_default().to_owned();
+    let shown = match after.rsplit_once('@') {
+        _ if before.contains("unix") => format!("{before}{}", until_query(after)),
+        Some((_, host)) => format!("{before}..@{}", until_query(host)),
+        None => format!("{before}{}", until_query(after)),
     };
     let tls = if url.starts_with("rediss://") && cfg!(not(feature = "tls")) {
         "; for rediss:// enable the feature `tls` of buttress-redis"

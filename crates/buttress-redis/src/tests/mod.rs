@@ -1,5 +1,6 @@
 //! Limits over a store in memory, on paused time.
 
+mod kept;
 mod leases;
 mod outages;
 mod strict;
