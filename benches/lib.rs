@@ -132,21 +132,20 @@ pub fn two_threads(make: &dyn Fn() -> Calls, rounds: usize, calls: u64) -> f64 {
         for case in &mut pair {
             case(calls / 10);
         }
-        let start = Barrier::new(3);
-        let two = thread::scope(|scope| {
-            let running: Vec<_> = pair
-                .iter_mut()
-                .map(|case| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        start.wait();
-                        case(calls);
-                    })
+        let start = Barrier::new(2);
+        // By their own clocks: a third thread may not be woken before they are done.
+        let spans = thread::scope(|scope| {
+            let running = pair.each_mut().map(|case| {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    span(|| case(calls))
                 })
-                .collect();
-            start.wait();
-            time(|| running.into_iter().for_each(|thread| thread.join().expect("no panic")))
+            });
+            running.map(|thread| thread.join().expect("no panic"))
         });
+        let [[a, first], [b, second]] = spans;
+        let two = first.max(second) - a.min(b);
         2.0 * one / two.as_secs_f64()
     });
     median(multiples.collect())
@@ -172,11 +171,16 @@ pub fn instructions(case: &str, mode: &str) -> Option<u64> {
     Some(total(2 * CALLS)?.saturating_sub(total(CALLS)?) / CALLS)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a bench measures the wall clock")]
 fn time(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
+    let [began, ended] = span(work);
+    ended - began
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures the wall clock")]
+fn span(work: impl FnOnce()) -> [Instant; 2] {
+    let began = Instant::now();
     work();
-    start.elapsed()
+    [began, Instant::now()]
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
