@@ -35,6 +35,9 @@ struct Options {
     /// Calls in a round.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
+    /// Only the groups whose name has this in it.
+    #[arg(long)]
+    group: Option<String>,
     /// Make the calls of one case and nothing else: for a profiler.
     #[arg(long)]
     only: Option<String>,
@@ -50,7 +53,9 @@ fn main() {
     let runtime = Box::leak(Box::new(runtime.expect("a runtime without I/O")));
     let groups = [("one bucket", one(runtime)), ("10,000 keys a thread", keyed())];
     let Some(only) = &options.only else {
-        return groups.iter().for_each(|(what, group)| print(what, group, &options));
+        let asked = options.group.as_deref().unwrap_or_default();
+        let asked = groups.iter().filter(|(what, _)| what.contains(asked));
+        return asked.for_each(|(what, group)| print(what, group, &options));
     };
     if let Some(case) = groups.iter().flat_map(|group| &group.1).find(|case| case.name == only) {
         (case.ready)()(options.calls);

@@ -64,8 +64,10 @@ pub(crate) fn soak() -> Done {
     setup::tools(&[setup::VALGRIND])?;
     cargo("the comparison with our peers", &["bench", "--bench", "added", "--", "--instructions"])?;
     // A tower `RateLimit` behind a `Buffer` takes a thousand times as long as the others.
-    let fewer = ["bench", "--bench", "limits", "--", "--rounds", "7", "--calls", "20000"];
-    cargo("rate limits beside their peers'", &fewer)?;
+    let bucket = ["bench", "--bench", "limits", "--", "--group", "bucket", "--calls", "10000"];
+    cargo("a rate limit beside its peers", &bucket)?;
+    let keys = ["bench", "--bench", "limits", "--", "--group", "keys"];
+    cargo("rate limits by key beside theirs", &keys)?;
     cargo("a million keys in memory", &["bench", "--bench", "key_memory"])?;
     soak_fleet()?;
     soak_slo(600, 100, 600)
