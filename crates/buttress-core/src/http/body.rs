@@ -27,13 +27,17 @@ pub struct Watched<B, W: Watch> {
     inner: Option<B>,
     #[pin]
     watch: Option<W>,
+    /// What was promised and has not come yet; [`UNTOLD`] where nobody said how much it is. Every
+    /// layer further out moves this with the response, and an `Option` would be twice as large.
+    owed: u64,
     protocol: Protocol,
     /// The code of the head, where no trailers will follow.
     code: Option<Code>,
-    /// What was promised and has not come yet.
-    owed: Option<u64>,
     /// Whether `Content-Length` promised it. A server derives one from an exact size as well.
     promised: bool,
+    /// Whether the inner body has said that it is at its end. Layers ask for that after each
+    /// frame, and each would ask all bodies further in.
+    over: bool,
 }
 
 impl<B, W: Watch> Watched<B, W> {
@@ -44,9 +48,10 @@ impl<B, W: Watch> Watched<B, W> {
             inner: Some(inner),
             watch: None,
             protocol: Protocol::Http,
+            owed: UNTOLD,
             code: None,
-            owed: None,
             promised: false,
+            over: false,
         }
     }
 }
@@ -62,33 +67,36 @@ impl<B: Body, W: Watch> Watched<B, W> {
             protocol => protocol,
         };
         let ended = is_bodyless(facts.method, response.status()) || response.body().is_end_stream();
-        let (mut code, mut owed, mut promised) = (None, None, false);
+        let (mut code, mut owed, mut promised) = (None, UNTOLD, false);
         if watch.asks_how() {
             if protocol == Protocol::Grpc {
                 code = grpc_status(response.headers());
             } else if !ended {
                 let length = content_length(response.headers());
-                owed = length.or_else(|| response.body().size_hint().exact());
+                owed = length.or_else(|| response.body().size_hint().exact()).unwrap_or(UNTOLD);
                 promised = length.is_some();
             }
         }
-        if ended {
+        // One response is made, and not one for each case, so that it is moved but once.
+        let mut watch = Some(watch);
+        if ended && let Some(watch) = watch.take() {
             std::pin::pin!(watch).end(Finish::Complete { code });
-            return response.map(Self::passing);
         }
-        response.map(|inner| Self {
-            inner: Some(inner),
-            watch: Some(watch),
-            protocol,
-            code,
-            owed,
-            promised,
-        })
+        let (head, inner) = response.into_parts();
+        let inner = Some(inner);
+        let body = Self { inner, watch, owed, protocol, code, promised, over: ended };
+        Response::from_parts(head, body)
     }
 }
 
+/// How much is owed where nobody said so. Nobody sends that much.
+const UNTOLD: u64 = u64::MAX;
+
 #[inline]
 fn content_length(headers: &HeaderMap) -> Option<u64> {
+    if headers.is_empty() {
+        return None;
+    }
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -99,15 +107,6 @@ fn finish<W: Watch>(mut watch: Pin<&mut Option<W>>, end: Finish<'_>) {
         ending.end(end);
     }
     watch.set(None);
-}
-
-/// Ends the watch of a body that has no more to say: well, unless it promised more.
-#[inline]
-fn finish_at_end<W: Watch>(watch: Pin<&mut Option<W>>, code: Option<Code>, owed: Option<u64>) {
-    match owed {
-        Some(1..) => finish(watch, Finish::Broken(&CutShort)),
-        _ => finish(watch, Finish::Complete { code }),
-    }
 }
 
 /// A body that ended before the last byte which its `Content-Length` promised. The server breaks
@@ -147,35 +146,34 @@ where
         let _scope = watch.asks_how().then(clock::poll_body);
         watch.before(cx);
         let guard = OnUnwind::new(|| finish(this.watch.as_mut(), Finish::Panicked));
-        let frame = inner.as_mut().poll_frame(cx);
+        let polled = inner.as_mut().poll_frame(cx);
         guard.defuse();
-        match &frame {
-            Poll::Ready(None) => {
-                let promised = this.owed.filter(|_| *this.promised);
-                finish_at_end(this.watch.as_mut(), *this.code, promised);
-            }
+        let frame = match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    let came = data.remaining() as u64;
-                    *this.owed = this.owed.map(|owed| owed.saturating_sub(came));
-                }
-                if let Some(trailers) = frame.trailers_ref() {
+                    if *this.owed != UNTOLD {
+                        *this.owed = this.owed.saturating_sub(data.remaining() as u64);
+                    }
+                    *this.over = inner.is_end_stream();
+                    if *this.over {
+                        finish(this.watch.as_mut(), at_end(*this.owed, *this.promised, *this.code));
+                    }
+                } else if let Some(trailers) = frame.trailers_ref() {
                     finish(this.watch.as_mut(), Finish::Complete { code: grpc_status(trailers) });
-                } else if inner.is_end_stream() {
-                    finish_at_end(
-                        this.watch.as_mut(),
-                        *this.code,
-                        this.owed.filter(|_| *this.promised),
-                    );
                 }
+                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-        }
-        if let Poll::Ready(Some(Err(error))) = frame {
-            let error = error.into();
-            finish(this.watch, Finish::Broken(&*error));
-            return Poll::Ready(Some(Err(error)));
-        }
+            Poll::Ready(Some(Err(error))) => {
+                let error = error.into();
+                finish(this.watch, Finish::Broken(&*error));
+                return Poll::Ready(Some(Err(error)));
+            }
+            Poll::Ready(None) => {
+                finish(this.watch, at_end(*this.owed, *this.promised, *this.code));
+                return Poll::Ready(None);
+            }
+            Poll::Pending => Poll::Pending,
+        };
         if let Some(watch) = this.watch.as_mut().as_pin_mut()
             && let Poll::Ready(rejection) = watch.poll_cut(frame.is_pending(), cx)
         {
@@ -183,18 +181,29 @@ where
             finish(this.watch, Finish::Cut);
             return Poll::Ready(Some(cut(*this.protocol, rejection)));
         }
-        frame.map_err(Into::into)
+        frame
     }
 
     #[inline]
     fn is_end_stream(&self) -> bool {
-        self.watch.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.over || (self.watch.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream))
     }
 
     #[inline]
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.inner {
+            // What is owed was the inner body's own word.
+            Some(_) if self.owed != UNTOLD && !self.promised => SizeHint::with_exact(self.owed),
+            Some(inner) => inner.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
+}
+
+/// How a body ends that has no more to say: well, unless it promised more.
+#[inline]
+fn at_end(owed: u64, promised: bool, code: Option<Code>) -> Finish<'static> {
+    if promised && owed > 0 { Finish::Broken(&CutShort) } else { Finish::Complete { code } }
 }
 
 /// What stands at the end of a body that we cut short: for gRPC trailers with a status, for all
@@ -218,7 +227,7 @@ impl<B, W: Watch> PinnedDrop for Watched<B, W> {
         // What the body holds goes first: a permit given back at the end must find it gone.
         this.inner.set(None);
         let end = match *this.owed {
-            Some(0) => Finish::Complete { code: *this.code },
+            0 => Finish::Complete { code: *this.code },
             _ => Finish::Dropped,
         };
         finish(this.watch, end);

@@ -1,4 +1,4 @@
-use http::{Extensions, HeaderMap, Method as HttpMethod, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method as HttpMethod, StatusCode, header};
 
 use crate::{Code, Facts, Method, Protocol, Route, axum::matched_path};
 
@@ -28,7 +28,7 @@ impl<'a> RequestHead<'a> {
 
     #[inline]
     pub(crate) fn facts(&self) -> Facts {
-        let protocol = match self.headers.get(&header::CONTENT_TYPE) {
+        let protocol = match content_type(self.headers) {
             Some(value) => Protocol::of_content_type(value.as_bytes()),
             None => Protocol::Http,
         };
@@ -52,6 +52,12 @@ impl<'a> RequestHead<'a> {
             _ => of_extensions,
         }
     }
+}
+
+/// Every layer asks, and most requests without a body have few headers or none.
+#[inline]
+fn content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
+    if headers.is_empty() { None } else { headers.get(&header::CONTENT_TYPE) }
 }
 
 #[inline]
@@ -94,8 +100,7 @@ impl<'a> ResponseHead<'a> {
     /// Whether it is the answer of a gRPC service.
     #[inline]
     pub(crate) fn is_grpc(&self) -> bool {
-        let content_type = self.headers.get(&header::CONTENT_TYPE);
-        content_type
+        content_type(self.headers)
             .is_some_and(|value| Protocol::of_content_type(value.as_bytes()) == Protocol::Grpc)
             || self.headers.contains_key("grpc-status")
     }
@@ -117,12 +122,14 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
     Some(number.map_or(Code::Unknown, Code::from_number))
 }
 
-/// Whether no body will be polled behind this head: RFC 9110, sections 6.4.1 and 9.3.6.
+/// Whether no body will be polled behind this head: RFC 9110, sections 6.4.1 and 9.3.6. Answers
+/// that are informational, 204 and 304 have none.
 #[inline]
 pub(crate) fn is_bodyless(method: Method, status: StatusCode) -> bool {
-    method == Method::Head
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || (method == Method::Connect && status.is_success())
+    let by_method = match method {
+        Method::Head => true,
+        Method::Connect => status.is_success(),
+        _ => false,
+    };
+    by_method || matches!(status.as_u16(), 100..=199 | 204 | 304)
 }

@@ -7,33 +7,42 @@ use std::{
 };
 
 use buttress_core::{Finish, Lease, Rejection, Watch};
+use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Clock, future::Call, handle::State, limits::Due};
 use crate::clock::read;
 
 /// Cuts off a body that takes too long.
+///
+/// Every layer further out moves it with the response, so what only a body needs that keeps us
+/// waiting is elsewhere.
 #[derive(Debug)]
 pub struct Cut {
     /// Made when the body first keeps us waiting: most never do. In a box, because a timer cannot
-    /// be moved, and a retry further out has to move a body at which it has peeked; and because
-    /// every layer further out moves this with the response, of which it would be half.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// be moved, and a retry further out has to move a body at which it has peeked.
+    timer: Option<Pin<Box<Timer>>>,
     total: Option<Due>,
     idle: Option<Duration>,
+    state: Lease<State>,
+}
+
+#[pin_project]
+#[derive(Debug)]
+struct Timer {
+    #[pin]
+    sleep: Sleep,
     /// Since when the body has kept us waiting. The caller who does not ask is not waiting, so
     /// a slow reader never makes a body idle.
     waiting_since: Option<Instant>,
-    state: Lease<State>,
-    /// Whether the timer rang before the body was polled.
+    /// Whether it rang before the body was polled.
     rang: bool,
 }
 
 impl Cut {
     #[inline]
     pub(super) fn new(call: &Call, state: Lease<State>) -> Self {
-        let Call { total, idle, .. } = *call;
-        Self { timer: None, total, idle, waiting_since: None, state, rang: false }
+        Self { timer: None, total: call.total, idle: call.idle, state }
     }
 
     /// Asks the clock: a timer is for who has to be woken.
@@ -44,26 +53,32 @@ impl Cut {
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
-        loop {
-            let since = self.waiting_since.zip(self.idle);
-            let idle = since.map(|(since, idle)| Due { at: since + idle, clock: Clock::Idle });
-            let Some(due) = Due::sooner(self.total, idle) else { return Poll::Pending };
+    fn poll_timer(&mut self, since: Option<Instant>, cx: &mut Context<'_>) -> Poll<Rejection> {
+        if let Some(timer) = &mut self.timer {
+            *timer.as_mut().project().waiting_since = since;
+        }
+        let idle = since.zip(self.idle);
+        let idle = idle.map(|(since, idle)| Due { at: since + idle, clock: Clock::Idle });
+        let Some(due) = Due::sooner(self.total, idle) else { return Poll::Pending };
 
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due.at.into())));
-            if due.at < timer.deadline().into_std() {
-                timer.as_mut().reset(due.at.into());
-                self.rang = false;
+        let timer = self.timer.get_or_insert_with(|| {
+            let sleep = sleep_until(due.at.into());
+            Box::pin(Timer { sleep, waiting_since: since, rang: false })
+        });
+        let mut timer = timer.as_mut().project();
+        loop {
+            if due.at < timer.sleep.deadline().into_std() {
+                timer.sleep.as_mut().reset(due.at.into());
+                *timer.rang = false;
             }
-            if !mem::take(&mut self.rang) && timer.as_mut().poll(cx).is_pending() {
+            if !mem::take(timer.rang) && timer.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             // Set for a wait that is over: later is not now.
-            if timer.deadline().into_std() < due.at {
-                timer.as_mut().reset(due.at.into());
-                continue;
+            if timer.sleep.deadline().into_std() >= due.at {
+                return self.expire(due.clock);
             }
-            return self.expire(due.clock);
+            timer.sleep.as_mut().reset(due.at.into());
         }
     }
 
@@ -84,22 +99,20 @@ impl Watch for Cut {
     /// any would be pending for ever.
     #[inline]
     fn before(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let this = self.get_mut();
-        if let Some(timer) = &mut this.timer {
-            this.rang = timer.as_mut().poll(cx).is_ready();
+        if let Some(timer) = &mut self.get_mut().timer {
+            let timer = timer.as_mut().project();
+            *timer.rang = timer.sleep.poll(cx).is_ready();
         }
     }
 
     fn poll_cut(self: Pin<&mut Self>, waiting: bool, cx: &mut Context<'_>) -> Poll<Rejection> {
         let this = self.get_mut();
-        this.waiting_since = match (waiting, this.idle) {
-            (true, Some(_)) => Some(this.waiting_since.unwrap_or_else(read)),
-            _ => None,
-        };
         if !waiting && this.timer.is_none() {
             return this.poll_total();
         }
-        this.poll_timer(cx)
+        let waits = waiting && this.idle.is_some();
+        let since = this.timer.as_ref().and_then(|timer| timer.waiting_since);
+        this.poll_timer(waits.then(|| since.unwrap_or_else(read)), cx)
     }
 
     #[inline]
