@@ -249,3 +249,39 @@ fn loom_a_call_after_a_switch_of_shadow_mode_does_not_add_to_what_was_before_it(
         assert_eq!(rig.state(0).0, State::Closed);
     });
 }
+
+/// Half of two calls in ten seconds, of which two have succeeded.
+fn calm() -> Arc<Rig> {
+    let half = Trip::failure_rate(Ratio::percent(50)).minimum(2);
+    let rig = Rig::new(Settings::new(half.over(Window::time(TimeLimit::from_secs(10)).buckets(1))));
+    let ticket = rig.admit(0).unwrap();
+    rig.settle(0, ticket, Outcome::Success);
+    rig
+}
+
+#[test]
+fn loom_a_success_beside_a_reset_leaves_no_calm_over_windows_that_are_empty() {
+    loom::model(|| {
+        let rig = calm();
+        let ticket = rig.admit(0).unwrap();
+        beside(&rig, move |rig| rig.settle(0, ticket, Outcome::Success), Rig::reset);
+
+        let ticket = rig.admit(1).unwrap();
+        assert!(!rig.machine.count_success(ticket, rig.at(1)));
+    });
+}
+
+#[test]
+fn loom_a_success_beside_a_change_leaves_no_calm_over_other_windows() {
+    loom::model(|| {
+        let rig = calm();
+        let ticket = rig.admit(0).unwrap();
+        let other = Settings::consecutive(2);
+        let change =
+            |rig: &Rig| rig.machine.change(&rig.rules, other.clone(), rig.at(0), &mut Moves::new());
+        beside(&rig, move |rig| rig.settle(0, ticket, Outcome::Success), change);
+
+        let ticket = rig.admit(1).unwrap();
+        assert!(!rig.machine.count_success(ticket, rig.at(1)));
+    });
+}

@@ -55,6 +55,8 @@ pub struct Rules {
     settings: Settings,
     /// What the shortest of the slow calls lasts.
     slower_than: Option<Duration>,
+    /// How often the settings had changed before.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -94,16 +96,28 @@ pub enum Cause {
 
 impl Rules {
     pub(super) fn new(settings: Settings, cells: &Cells, nanos: u64) -> Self {
-        Self::build(settings, None, cells, nanos)
+        Self::build(settings, None, 0, cells, nanos)
     }
 
     /// Other settings over what has been seen so far: a window of the kind that stood at the same
     /// place before, and that is about the same, keeps what fits into it.
-    pub(super) fn changed(&self, settings: Settings, cells: &Cells, nanos: u64) -> Self {
-        Self::build(settings, Some(self), cells, nanos)
+    pub(super) fn changed(
+        &self,
+        settings: Settings,
+        generation: u64,
+        cells: &Cells,
+        nanos: u64,
+    ) -> Self {
+        Self::build(settings, Some(self), generation, cells, nanos)
     }
 
-    fn build(settings: Settings, old: Option<&Self>, cells: &Cells, nanos: u64) -> Self {
+    fn build(
+        settings: Settings,
+        old: Option<&Self>,
+        generation: u64,
+        cells: &Cells,
+        nanos: u64,
+    ) -> Self {
         let arm = |(index, trip): (usize, &Trip)| {
             let old = old.and_then(|rules| rules.armed.get(index));
             // What failed is not what was slow.
@@ -114,7 +128,31 @@ impl Rules {
         };
         let armed = settings.trips().iter().enumerate().map(arm).collect();
         let slower_than = settings.trips().iter().filter_map(Trip::slower_than).min();
-        Self { armed, settings, slower_than: slower_than.map(TimeLimit::get) }
+        Self { armed, settings, slower_than: slower_than.map(TimeLimit::get), generation }
+    }
+
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether any condition takes a call for slow whose head took so long.
+    #[inline]
+    pub(super) fn is_slow(&self, to_head: Duration) -> bool {
+        self.slower_than.is_some_and(|least| to_head > least)
+    }
+
+    /// Until when, in nanoseconds, no success but a slow one changes more than the count of
+    /// successes; `None` if the next may.
+    #[inline]
+    pub(super) fn calm_until(&self) -> Option<u64> {
+        let mut until = u64::MAX;
+        for armed in &self.armed {
+            // A streak ends with a success, and a window of calls holds each of them.
+            let Held::Time(window) = &armed.window else { return None };
+            until = until.min(window.calm_until()?);
+        }
+        Some(until)
     }
 
     /// The settings that it was made of.
@@ -189,7 +227,7 @@ impl Rules {
             }
         }
         cells.add(outcome.cell());
-        if outcome.counts() && self.slower_than.is_some_and(|least| to_head > least) {
+        if outcome.counts() && self.is_slow(to_head) {
             for (index, armed) in self.armed.iter().enumerate() {
                 if armed.trip.is_slow(to_head) {
                     cells.add_slow(index);

@@ -12,6 +12,7 @@ pub struct Ask {
 }
 
 impl Default for Ask {
+    #[inline]
     fn default() -> Self {
         Self { partition: None, criticality: Criticality::default(), share: Ratio::ONE }
     }

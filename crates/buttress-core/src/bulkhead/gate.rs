@@ -86,6 +86,7 @@ impl Gate {
 
     /// How many may wait.
     #[must_use]
+    #[inline]
     pub fn bound(&self) -> u32 {
         self.bound.load(Ordering::Relaxed)
     }

@@ -11,7 +11,10 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use buttress_core::{
     Change, Event, Kind, Observers, Rejection,
-    breaker::{Machine, Move, Moves, Report, Rules, Settings, Snapshot, State, Ticket, Totals},
+    breaker::{
+        Machine, Move, Moves, Outcome, Refused, Report, Rules, Settings, Snapshot, State, Ticket,
+        Totals,
+    },
     clock,
 };
 use foldhash::quality::FixedState;
@@ -85,25 +88,38 @@ impl Circuit {
     /// Asks for leave to make a call.
     #[inline]
     pub(super) fn admit(&self, moves: &mut Moves) -> Result<Ticket, Rejection> {
-        let refused = if self.common.is_isolated() {
-            self.machine.isolated()
-        } else {
-            let now = || clock::enter(read).now();
-            match self.machine.admit(|| self.rules.load_full(), now, moves) {
-                Ok(ticket) => return Ok(ticket),
-                Err(refused) => refused,
-            }
-        };
+        if self.common.is_isolated() {
+            return Err(self.reject(self.machine.isolated()));
+        }
+        let now = || clock::enter(read).now();
+        let admitted = self.machine.admit(|| self.rules.load_full(), now, moves);
+        admitted.map_err(|refused| self.reject(refused))
+    }
+
+    #[cold]
+    fn reject(&self, refused: Refused) -> Rejection {
         let rejection = Rejection::new(Kind::CircuitOpen, Arc::clone(&self.common.name));
         let rejection = rejection.because(refused.why.message());
-        Err(match refused.retry_after {
+        match refused.retry_after {
             Some(wait) => rejection.with_retry_after(wait),
             None => rejection,
-        })
+        }
     }
 
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, report: Report, now: Instant) {
+        // Most calls are over with that, and have not touched the rules.
+        if report.outcome == Outcome::Success
+            && self.slower_than().is_none_or(|slow| report.to_head <= slow)
+            && self.machine.count_success(ticket, now)
+        {
+            return;
+        }
+        self.settle_by_rules(ticket, report, now);
+    }
+
+    #[inline(never)]
+    fn settle_by_rules(&self, ticket: Ticket, report: Report, now: Instant) {
         let mut moves = Moves::new();
         self.machine.settle(&self.rules.load(), ticket, report, now, &mut moves);
         self.tell(&moves);

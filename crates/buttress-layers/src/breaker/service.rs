@@ -119,7 +119,10 @@ where
             Some(Remaining::Until(at)) => Some(at),
             None => None,
         };
-        let due = Due { head: theirs, end: theirs }.sooner(clock::due());
+        let mut due = clock::due();
+        if theirs.is_some() {
+            due = due.sooner(Due { head: theirs, end: theirs });
+        }
 
         let mut permit = Permit::new(case, circuit, ticket, started, due);
         permit.tell(&moves);

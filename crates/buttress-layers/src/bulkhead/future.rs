@@ -1,8 +1,9 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -17,7 +18,7 @@ use tower_service::Service;
 
 use super::{
     Permit,
-    permit::{Ending, Queued},
+    permit::{Ending, Queued, Taken},
 };
 use crate::clock::read;
 
@@ -25,10 +26,15 @@ use crate::clock::read;
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<S, F, X, C, Request, Kept> {
+    /// Dropped before the permit is: who is let in for it must find it gone.
     #[pin]
-    stage: Stage<S, F, C, Request, Kept>,
-    call: Call,
-    exchange: X,
+    pub(super) stage: Stage<S, F, Request, Kept>,
+    /// Of a call that is under way; `None` if it takes no place.
+    pub(super) permit: Option<Permit>,
+    /// How the call is judged, where that moves the limit.
+    pub(super) case: Option<C>,
+    pub(super) call: Call,
+    pub(super) exchange: X,
 }
 
 /// What the service decided for one call.
@@ -41,8 +47,11 @@ pub(super) struct Call {
 }
 
 #[pin_project(project = StageProj)]
-enum Stage<S, F, C, Request, Kept> {
-    Running(#[pin] Running<F, C>),
+pub(super) enum Stage<S, F, Request, Kept> {
+    Running {
+        #[pin]
+        inner: F,
+    },
     Waiting {
         waiting: Option<Waiting<S, Request, Kept>>,
         #[pin]
@@ -50,46 +59,6 @@ enum Stage<S, F, C, Request, Kept> {
     },
     Refused(Option<(Rejection, Kept)>),
     Over,
-}
-
-/// A call that is under way.
-#[pin_project]
-pub(super) struct Running<F, C> {
-    /// Dropped before the permit is: who is let in for it must find it gone.
-    #[pin]
-    inner: F,
-    /// `None` if it takes no place.
-    permit: Option<Permit>,
-    /// How the call is judged, where that moves the limit.
-    case: Option<C>,
-}
-
-impl<F, C> Running<F, C> {
-    /// Calls without taking a place.
-    pub(super) fn free(inner: F) -> Self {
-        Self { inner, permit: None, case: None }
-    }
-
-    /// Calls with a place. Should that panic, the place is given back.
-    #[inline]
-    pub(super) fn start<S, X, Request>(
-        service: &mut S,
-        request: Request,
-        mut permit: Permit,
-        facts: Facts,
-        exchange: &X,
-    ) -> Self
-    where
-        S: Service<Request, Future = F>,
-        X: Judge<Request, S::Response, S::Error, Case = C>,
-    {
-        let case = permit.is_measured().then(|| exchange.open(&request, facts, Side::Client));
-        // A panic drops the permit. To guard the call by a closure would move what it returns.
-        permit.presume(Some(Ending::Unmeasured));
-        let inner = service.call(request);
-        permit.presume(None);
-        Self { inner, permit: Some(permit), case }
-    }
 }
 
 /// Tells the permit how the call went, where that moves the limit.
@@ -136,17 +105,14 @@ pub(super) struct Waiting<S, Request, Kept> {
 }
 
 impl<S, F, X, C, Request, Kept> ResponseFuture<S, F, X, C, Request, Kept> {
-    #[inline]
-    pub(super) fn running(running: Running<F, C>, call: Call, exchange: X) -> Self {
-        Self { stage: Stage::Running(running), call, exchange }
-    }
-
     pub(super) fn waiting(waiting: Waiting<S, Request, Kept>, call: Call, exchange: X) -> Self {
-        Self { stage: Stage::Waiting { waiting: Some(waiting), timer: None }, call, exchange }
+        let stage = Stage::Waiting { waiting: Some(waiting), timer: None };
+        Self { stage, permit: None, case: None, call, exchange }
     }
 
     pub(super) fn refused(rejection: Rejection, kept: Kept, call: Call, exchange: X) -> Self {
-        Self { stage: Stage::Refused(Some((rejection, kept))), call, exchange }
+        let stage = Stage::Refused(Some((rejection, kept)));
+        Self { stage, permit: None, case: None, call, exchange }
     }
 }
 
@@ -160,101 +126,113 @@ where
     type Output = Result<Response, Error>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let _scope = this.call.nested.map(clock::poll);
-        loop {
-            match this.stage.as_mut().project() {
-                StageProj::Running(_) => {
-                    let mut tidy = Tidy(this.stage.as_mut());
-                    let running = tidy.running().project();
-                    let outcome = running.inner.poll(cx);
-                    if let Poll::Ready(outcome) = &outcome
-                        && let (Some(permit), Some(case)) =
-                            (&mut *running.permit, running.case.take())
-                    {
-                        judge(permit, case, this.call.facts, outcome, this.exchange);
-                    }
-                    let ready = outcome.is_ready().then(|| running.permit.take());
-                    std::mem::forget(tidy);
-                    let Some(permit) = ready else { return Poll::Pending };
-                    // What is inside is gone before its place is given back.
-                    this.stage.set(Stage::Over);
-                    return match outcome {
-                        Poll::Ready(Ok(response)) => Poll::Ready(Ok(match permit {
-                            Some(permit) if !this.call.until_head => {
-                                this.exchange.wrap(this.call.facts, response, permit)
-                            }
-                            permit => {
-                                settle(permit, Ending::Answered);
-                                this.exchange.pass::<Permit>(response)
-                            }
-                        })),
-                        Poll::Ready(Err(error)) => {
-                            settle(permit, Ending::Unmeasured);
-                            Poll::Ready(Err(this.exchange.inner(error)))
-                        }
-                        Poll::Pending => unreachable!("that has returned"),
-                    };
-                }
-                StageProj::Waiting { waiting, mut timer } => {
-                    // Before anything that may use up the task's budget: a timer without any would
-                    // be pending for ever. What it says counts only if the turn has not come.
-                    let rang =
-                        timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-                    let still = waiting.as_mut().expect("it waits");
-                    let outcome = match still.queued.poll(cx) {
-                        Poll::Ready(outcome) => outcome,
-                        Poll::Pending => {
-                            if timer.is_none() {
-                                timer.set(Some(sleep_until(still.due.into())));
-                            }
-                            let timer = timer.as_pin_mut().expect("made above");
-                            if !rang && timer.poll(cx).is_pending() {
-                                return Poll::Pending;
-                            }
-                            // Its turn may come at the last moment.
-                            let outcome = still.queued.give_up();
-                            outcome.unwrap_or(Outcome::Refused(Refusal::WaitedTooLong))
-                        }
-                    };
-                    let waiting = waiting.take().expect("it waits");
-                    match waiting.go_on(outcome, this.call.facts, this.exchange) {
-                        Ok(running) => this.stage.set(Stage::Running(running)),
-                        Err(refused) => this.stage.set(Stage::Refused(Some(refused))),
-                    }
-                }
-                StageProj::Refused(refused) => {
-                    let (rejection, kept) = refused.take().expect("polled after completion");
-                    this.stage.set(Stage::Over);
-                    return Poll::Ready(this.exchange.reject(kept, rejection));
-                }
-                StageProj::Over => panic!("polled after completion"),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _scope = self.call.nested.map(clock::poll);
+        if !matches!(self.stage, Stage::Running { .. })
+            && let Some(refused) = ready!(self.as_mut().wait(cx))
+        {
+            return Poll::Ready(refused);
+        }
+        let this = self.project();
+        let mut tidy = Tidy { stage: this.stage, permit: this.permit };
+        let outcome = match tidy.stage.as_mut().project() {
+            StageProj::Running { inner } => inner.poll(cx),
+            _ => unreachable!("it has been started, and was not refused"),
+        };
+        let Poll::Ready(outcome) = outcome else {
+            mem::forget(tidy);
+            return Poll::Pending;
+        };
+        if let (Some(permit), Some(case)) = (&mut *tidy.permit, this.case.take()) {
+            judge(permit, case, this.call.facts, &outcome, this.exchange);
+        }
+        // What is inside is gone before its place is given back.
+        tidy.stage.set(Stage::Over);
+        let permit = tidy.permit.take();
+        mem::forget(tidy);
+        match (outcome, permit) {
+            (Ok(response), Some(permit)) if !this.call.until_head => {
+                Poll::Ready(Ok(this.exchange.wrap(this.call.facts, response, permit)))
+            }
+            (Ok(response), permit) => {
+                settle(permit, Ending::Answered);
+                Poll::Ready(Ok(this.exchange.pass::<Permit>(response)))
+            }
+            (Err(error), permit) => {
+                settle(permit, Ending::Unmeasured);
+                Poll::Ready(Err(this.exchange.inner(error)))
             }
         }
     }
 }
 
-/// Ends a stage when it is dropped: what is inside goes first, and then its place is given back,
-/// also when the poll of it unwinds.
-struct Tidy<'a, S, F, C, Request, Kept>(Pin<&'a mut Stage<S, F, C, Request, Kept>>);
-
-impl<S, F, C, Request, Kept> Tidy<'_, S, F, C, Request, Kept> {
-    #[inline]
-    fn running(&mut self) -> Pin<&mut Running<F, C>> {
-        match self.0.as_mut().project() {
-            StageProj::Running(running) => running,
-            _ => unreachable!("it was running"),
-        }
+impl<S, X, Request, Kept> ResponseFuture<S, S::Future, X, X::Case, Request, Kept>
+where
+    S: Service<Request>,
+    X: Judge<Request, S::Response, S::Error>,
+{
+    /// Waits for its turn, and calls; or is refused.
+    #[cold]
+    fn wait<Response, Error>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Response, Error>>>
+    where
+        X: Reject<Request, Response, S::Error, Error = Error, Context = Kept>,
+    {
+        let mut this = self.project();
+        let (rejection, kept) = match this.stage.as_mut().project() {
+            StageProj::Waiting { waiting, mut timer } => {
+                // Before anything that may use up the task's budget: a timer without any would
+                // be pending for ever. What it says counts only if the turn has not come.
+                let rang =
+                    timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+                let still = waiting.as_mut().expect("it waits");
+                let outcome = match still.queued.poll(cx) {
+                    Poll::Ready(outcome) => outcome,
+                    Poll::Pending => {
+                        if timer.is_none() {
+                            timer.set(Some(sleep_until(still.due.into())));
+                        }
+                        let timer = timer.as_pin_mut().expect("made above");
+                        if !rang && timer.poll(cx).is_pending() {
+                            return Poll::Pending;
+                        }
+                        // Its turn may come at the last moment.
+                        let outcome = still.queued.give_up();
+                        outcome.unwrap_or(Outcome::Refused(Refusal::WaitedTooLong))
+                    }
+                };
+                let waiting = waiting.take().expect("it waits");
+                match waiting.go_on(outcome, this.call.facts, this.exchange) {
+                    Ok((inner, permit, case)) => {
+                        this.stage.set(Stage::Running { inner });
+                        (*this.permit, *this.case) = (Some(permit), case);
+                        return Poll::Ready(None);
+                    }
+                    Err(refused) => refused,
+                }
+            }
+            StageProj::Refused(refused) => refused.take().expect("polled after completion"),
+            _ => panic!("polled after completion"),
+        };
+        this.stage.set(Stage::Over);
+        Poll::Ready(Some(this.exchange.reject(kept, rejection)))
     }
 }
 
-impl<S, F, C, Request, Kept> Drop for Tidy<'_, S, F, C, Request, Kept> {
-    #[inline]
+/// Ends a call when it is dropped: what is inside goes first, and then its place is given back,
+/// also when the poll of it unwinds.
+struct Tidy<'a, S, F, Request, Kept> {
+    stage: Pin<&'a mut Stage<S, F, Request, Kept>>,
+    permit: &'a mut Option<Permit>,
+}
+
+impl<S, F, Request, Kept> Drop for Tidy<'_, S, F, Request, Kept> {
+    #[cold]
     fn drop(&mut self) {
-        let permit = self.running().project().permit.take();
-        self.0.set(Stage::Over);
-        settle(permit, Ending::Unmeasured);
+        self.stage.set(Stage::Over);
+        settle(self.permit.take(), Ending::Unmeasured);
     }
 }
 
@@ -273,7 +251,7 @@ impl<S, Request, Kept> Waiting<S, Request, Kept> {
         outcome: Outcome,
         facts: Facts,
         exchange: &X,
-    ) -> Result<Running<S::Future, X::Case>, (Rejection, Kept)>
+    ) -> Result<(S::Future, Permit, Option<X::Case>), (Rejection, Kept)>
     where
         S: Service<Request>,
         X: Judge<Request, S::Response, S::Error>,
@@ -292,8 +270,11 @@ impl<S, Request, Kept> Waiting<S, Request, Kept> {
             Outcome::Admitted(seat) => {
                 state.admitted.increment();
                 let since = state.is_adaptive().then_some(now);
-                let permit = Permit::new(state, seat, since);
-                return Ok(Running::start(&mut service, request, permit, facts, exchange));
+                let taken = Taken::new(&state.gate, seat);
+                let case = since.map(|_| exchange.open(&request, facts, Side::Client));
+                let inner = service.call(request);
+                let seat = taken.keep();
+                return Ok((inner, Permit::new(state, seat, since), case));
             }
         };
         Err((state.refuse(refused, ask.criticality, now), kept))

@@ -6,7 +6,7 @@ use std::{
 
 use buttress_core::{
     Code, Facts, Finish, Judgement, Kind, Lease, Reason, Verdict, Watch,
-    bulkhead::{Outcome, Place, Sample, Seat},
+    bulkhead::{Gate, Outcome, Place, Sample, Seat},
     clock,
 };
 
@@ -37,20 +37,14 @@ pub(super) enum Ending {
 
 impl Permit {
     #[inline]
-    pub(super) fn new(state: Lease<State>, seat: Seat, since: Option<Instant>) -> Self {
-        Self { state, seat: Some(seat), since, ending: None }
+    pub(super) fn new(state: Lease<State>, seat: Option<Seat>, since: Option<Instant>) -> Self {
+        Self { state, seat, since, ending: None }
     }
 
     /// Whether anybody wants to know how the call ends.
     #[inline]
     pub(super) fn is_measured(&self) -> bool {
         self.since.is_some()
-    }
-
-    /// Says how the call ends if it ends now, whatever else is said then.
-    #[inline]
-    pub(super) fn presume(&mut self, ending: Option<Ending>) {
-        self.ending = ending;
     }
 
     /// Takes note of what the head of the response says, or the error in its stead. `judge` is
@@ -121,6 +115,35 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if self.seat.is_some() {
             self.settle(Ending::Dropped);
+        }
+    }
+}
+
+/// A place of a call that is being made: given back should that panic.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    gate: &'a Gate,
+    seat: Option<Seat>,
+}
+
+impl<'a> Taken<'a> {
+    #[inline]
+    pub(super) fn new(gate: &'a Gate, seat: Seat) -> Self {
+        Self { gate, seat: Some(seat) }
+    }
+
+    /// The call has been made, and holds its place itself.
+    #[inline]
+    pub(super) fn keep(mut self) -> Option<Seat> {
+        self.seat.take()
+    }
+}
+
+impl Drop for Taken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            self.gate.leave(seat);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use buttress_core::{
-    Auto, Criticality, Facts, Judge, Reject, Shared,
+    Auto, Criticality, Facts, Judge, Reject, Shared, Side,
     bulkhead::{Ask, Entry},
     clock,
 };
@@ -13,9 +13,9 @@ use tower_service::Service;
 
 use super::{
     Everyone, Findings, Permit, ResponseFuture, Shedding, Triage,
-    future::{Call, Running, Waiting},
+    future::{Call, Stage, Waiting},
     handle::State,
-    permit::Queued,
+    permit::{Queued, Taken},
 };
 use crate::clock::read;
 
@@ -104,8 +104,9 @@ where
         let mut call = Call { facts, until_head: self.options.until_head, nested: None };
         if bypass {
             self.state.bypassed.increment();
-            let running = Running::free(self.inner.call(request));
-            return ResponseFuture::running(running, call, self.exchange.clone());
+            let exchange = self.exchange.clone();
+            let stage = Stage::Running { inner: self.inner.call(request) };
+            return ResponseFuture { stage, permit: None, case: None, call, exchange };
         }
 
         // A fixed limit that nobody has to wait for needs no time.
@@ -115,11 +116,17 @@ where
         match self.state.enter(ask, &mut now) {
             Entry::Admitted(seat) => {
                 call.nested = entered.as_ref().map(clock::Entered::is_nested);
-                let permit = Permit::new(self.state.lease(), seat, since);
+                let taken = Taken::new(&self.state.gate, seat);
                 let exchange = self.exchange.clone();
-                let running =
-                    Running::start(&mut self.inner, request, permit, facts, &self.exchange);
-                ResponseFuture::running(running, call, exchange)
+                let case = since.map(|_| exchange.open(&request, facts, Side::Client));
+                // In one piece: what is put together elsewhere is moved once more.
+                ResponseFuture {
+                    stage: Stage::Running { inner: self.inner.call(request) },
+                    permit: Some(Permit::new(self.state.lease(), taken.keep(), since)),
+                    case,
+                    call,
+                    exchange,
+                }
             }
             Entry::Refused(why) => {
                 let rejection = self.state.refuse(why, ask.criticality, now());

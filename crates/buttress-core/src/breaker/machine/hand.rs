@@ -17,7 +17,7 @@ impl Machine {
         inner.openings = if to == Phase::Open { inner.openings.saturating_add(1) } else { 0 };
         self.until.store(until, Ordering::Release);
         // Before the new epoch begins, so that none of its calls adds to what was before.
-        rules.clear(&self.cells, now);
+        self.forget(rules, now);
         let word = self.word();
         if word.phase() == to {
             // The same state from now on: what was admitted before has no say in it.
@@ -67,7 +67,7 @@ impl Machine {
         inner.openings = 0;
         inner.refused_before = self.refused();
         // As in `force`, before the new epoch begins.
-        rules.clear(&self.cells, now);
+        self.forget(rules, now);
         self.over.store(false, Ordering::Relaxed);
         let word = self.word();
         if word.phase() != Phase::Closed {
@@ -97,7 +97,9 @@ impl Machine {
         self.catch_up(&mut inner, rules, now, moves);
         inner.least = least;
         inner.settings = settings.clone();
-        Arc::new(rules.changed(settings, &self.cells, now))
+        inner.generation += 1;
+        self.calm.store(0, Ordering::Relaxed);
+        Arc::new(rules.changed(settings, inner.generation, &self.cells, now))
     }
 
     /// Where it stands now. Time alone may move it.

@@ -33,6 +33,10 @@ pub struct Machine {
     /// The first instant that it was told: all others are kept as nanoseconds since.
     origin: OnceLock<Instant>,
     word: AtomicU64,
+    /// Until when a call that succeeds in time changes nothing but its count; 0 where nobody
+    /// knows. Relaxed all over: it speaks for itself, and who meets a new epoch meets the 0 that
+    /// was written before it.
+    calm: AtomicU64,
     /// Open: when a probe may pass. Recovering: when the ramp is over.
     until: AtomicU64,
     /// Recovering: when the ramp began.
@@ -47,6 +51,8 @@ pub struct Machine {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    /// Which change of the settings these are.
+    generation: u64,
     /// The shortest wait of a first opening.
     least: Duration,
     /// Since it was last closed.
@@ -120,6 +126,7 @@ impl Machine {
         let machine = Self {
             origin: OnceLock::new(),
             word: AtomicU64::new(Word::CLOSED.bits()),
+            calm: AtomicU64::new(0),
             until: AtomicU64::new(0),
             since: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -129,6 +136,7 @@ impl Machine {
                 probing: Probing::begin(&settings, 0),
                 least: settings.open_for.least(),
                 settings,
+                generation: 0,
                 openings: 0,
                 probed: false,
                 transitions: 0,
@@ -195,14 +203,14 @@ impl Machine {
             Phase::Open if self.left(now) > Duration::ZERO => Err(self.refuse_open(now)),
             Phase::Open if word.is_shadow() => {
                 inner.openings = 0;
-                rules.clear(&self.cells, now);
+                self.forget(&rules, now);
                 self.go(&mut inner, Phase::Closed, Why::WaitOver, moves);
                 Ok(self.pass(self.word()))
             }
             Phase::Open | Phase::HalfOpen => {
                 if word.phase() == Phase::Open {
                     inner.probing = Probing::begin(&inner.settings, now);
-                    rules.clear(&self.cells, now);
+                    self.forget(&rules, now);
                     self.go(&mut inner, Phase::HalfOpen, Why::WaitOver, moves);
                 }
                 let Some(probe) = inner.probing.admit(now) else {
@@ -236,6 +244,28 @@ impl Machine {
         }
     }
 
+    /// Counts a call that succeeded, and that no condition takes for slow, if there is nothing
+    /// else to do; says whether it did. If not it is still to be [settled](Self::settle).
+    ///
+    /// There is nothing else while all windows are of time and have held their minimum in this
+    /// bucket: until the next one begins no success moves them, nor makes a rate rise.
+    #[inline]
+    #[must_use]
+    pub fn count_success(&self, ticket: Ticket, now: Instant) -> bool {
+        // The word first: what follows is then not older than its epoch.
+        let word = self.word();
+        let records = matches!(word.phase(), Phase::Closed | Phase::Recovering);
+        if !records || word.is_shadow() || word.epoch() != ticket.epoch {
+            return false;
+        }
+        let until = self.calm.load(Ordering::Relaxed);
+        let calm = until > 0 && self.nanos(now) < until;
+        if calm {
+            self.cells.add(Cell::Success);
+        }
+        calm
+    }
+
     /// Takes the outcome of a call that was admitted. Called once for each.
     #[inline]
     pub fn settle(
@@ -260,11 +290,30 @@ impl Machine {
             Phase::Closed | Phase::Recovering => {
                 if let Some(cause) = rules.record(&self.cells, outcome, to_head, now) {
                     self.trip(rules, ticket, report, cause, now, moves);
+                } else if let Some(until) = rules.calm_until() {
+                    self.calm_down(rules, ticket, until);
                 }
             }
             Phase::HalfOpen => self.settle_probe(rules, ticket, report, now, moves),
             Phase::ForcedClosed | Phase::ForcedOpen | Phase::Open => self.cells.add(Cell::Void),
         }
+    }
+
+    /// Lets successes do without the rules for the rest of a bucket. Once in each, and by whoever
+    /// need not wait for it.
+    #[cold]
+    fn calm_down(&self, rules: &Rules, ticket: Ticket, until: u64) {
+        let Ok(inner) = self.inner.try_lock() else { return };
+        // Whoever forgets or changes what the windows hold has the lock: these are still they.
+        if inner.generation == rules.generation() && self.word().epoch() == ticket.epoch {
+            self.calm.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// Empties the windows. For who has the lock, before the new epoch begins.
+    fn forget(&self, rules: &Rules, now: u64) {
+        self.calm.store(0, Ordering::Relaxed);
+        rules.clear(&self.cells, now);
     }
 
     #[cold]
@@ -334,6 +383,7 @@ impl Machine {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn word(&self) -> Word {
         Word::from_bits(self.word.load(Ordering::Acquire))
     }

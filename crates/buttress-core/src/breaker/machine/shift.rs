@@ -81,7 +81,7 @@ impl Machine {
 
     /// Closes, by way of the ramp if there is one.
     fn close(&self, inner: &mut Inner, rules: &Rules, why: Why, at: u64, moves: &mut Moves) {
-        rules.clear(&self.cells, at);
+        self.forget(rules, at);
         let Some(ramp) = inner.settings.ramp else {
             inner.openings = 0;
             return self.go(inner, Phase::Closed, why, moves);

@@ -96,7 +96,14 @@ impl Rig {
 
     fn report(&mut self, millis: u64, ticket: Ticket, report: Report) {
         let now = self.at(millis);
-        self.machine.settle(&self.rules, ticket, report, now, &mut self.moves);
+        let is_slow = self.rules.slower_than().is_some_and(|least| report.to_head > least);
+        // As a layer does: the rules are asked only where they have a say.
+        let counted = report.outcome == Outcome::Success
+            && !is_slow
+            && self.machine.count_success(ticket, now);
+        if !counted {
+            self.machine.settle(&self.rules, ticket, report, now, &mut self.moves);
+        }
     }
 
     /// Calls that are each admitted and settled before the next.

@@ -189,6 +189,14 @@ impl TimeWindow {
         }
     }
 
+    /// Until when a call that is no hit changes nothing here: the beginning of the next bucket, if
+    /// the minimum has been seen in this one.
+    #[inline]
+    pub(in crate::breaker) fn calm_until(&self) -> Option<u64> {
+        let next = self.next.load(Ordering::Relaxed);
+        (self.filled.load(Ordering::Relaxed) == next).then_some(next)
+    }
+
     fn hits(&self, cells: &Cells) -> u64 {
         self.slow.map_or_else(|| cells.failures(), |trip| cells.sum_slow(trip))
     }
