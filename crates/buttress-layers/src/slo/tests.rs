@@ -22,6 +22,7 @@ use crate::sli::SliLayer;
 
 mod closes;
 mod file;
+mod order;
 mod time;
 
 /// Midnight, 1 January 2026, UTC.
