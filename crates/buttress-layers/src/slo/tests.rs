@@ -21,6 +21,8 @@ use super::*;
 use crate::sli::SliLayer;
 
 mod closes;
+#[cfg(target_os = "linux")]
+mod disk;
 mod file;
 mod order;
 mod time;
