@@ -43,6 +43,16 @@ impl Method {
     }
 }
 
+impl Method {
+    /// How many slices a time has that each count as an event; `None` where others do.
+    pub(crate) const fn slices_in(self, seconds: u64) -> Option<u64> {
+        match self {
+            Self::TimeSlices(rule) => Some(seconds / rule.length.seconds().unsigned_abs()),
+            Self::Occurrences | Self::RatioTimeSlices(_) => None,
+        }
+    }
+}
+
 const PARTS: u64 = 1_000_000_000;
 
 impl fmt::Display for Method {
