@@ -221,6 +221,13 @@ impl Slicer {
         (self.open, self.partial) = (last, partial);
     }
 
+    /// Excuses the slice that is under way, if all of it so far came at `from` or after.
+    pub(crate) fn excuse(&mut self, from: i64, events: Counts) {
+        if from <= self.open * seconds(self.method) {
+            (self.before, self.carried, self.excused) = (events, Counts::default(), true);
+        }
+    }
+
     /// Judges the slice that was under way until now.
     fn close(&mut self, events: Counts, missed: bool) {
         let closed = self.carried.plus(events.since(self.before));

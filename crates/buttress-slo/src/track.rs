@@ -108,6 +108,13 @@ impl Track {
         self.slicer.under_way(self.events)
     }
 
+    /// Forgets what is known of the slice under way, if it is excused up to now.
+    pub(crate) fn excuse_slice(&mut self, from: i64, until: i64, now: Moment) {
+        if until >= now.steady {
+            self.slicer.excuse(from, self.events);
+        }
+    }
+
     /// Lets time pass in which nobody counted: slices of it count as they were told to, but for
     /// those in which maintenance was on. `events` came before it.
     pub(crate) fn miss_slices(&mut self, now: Moment, events: Counts, calendar: &Calendar) {
