@@ -125,15 +125,14 @@ impl SloTracker {
         let mut panic = KeptBack::default();
         panic.run(|| self.tick());
         let shared = &self.shared;
-        let saved =
-            shared.keeper.save(&shared.tracker, crate::clock::read(), |saved| match saved {
-                Saved::AgainAtLast => {
-                    self.put_snapshot("the snapshot was saved", "well again".into())
-                }
-                Saved::NoMore(error) => {
-                    self.put_snapshot("the snapshot was not saved", error.to_string());
-                }
-            });
+        let told = |saved: Saved<'_>| {
+            let (what, why) = match saved {
+                Saved::AgainAtLast => ("the snapshot was saved", "well again".into()),
+                Saved::NoMore(error) => ("the snapshot was not saved", error.to_string()),
+            };
+            self.put_snapshot(what, why);
+        };
+        let saved = shared.keeper.save(&shared.tracker, crate::clock::read(), told);
         panic.run(|| self.tell());
         panic.go_on();
         saved
