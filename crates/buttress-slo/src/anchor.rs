@@ -89,8 +89,10 @@ impl Anchor {
         Moment { steady: i64::try_from(self.steady.as_secs()).unwrap_or(i64::MAX), wall }
     }
 
-    /// Moves on to a new reading.
+    /// Moves on to a new reading. One that is older than the last, because another thread was
+    /// faster, tells nothing.
     pub(crate) fn advance(&mut self, clocks: Clocks) -> Advance {
+        let clocks = if clocks.monotonic < self.last.monotonic { self.last } else { clocks };
         let ran = clocks.monotonic.saturating_duration_since(self.last.monotonic);
         let slept = match (clocks.boot, self.last.boot) {
             (Some(now), Some(before)) => now.saturating_sub(before).saturating_sub(ran),
@@ -238,6 +240,31 @@ mod tests {
         }
 
         assert_eq!(anchor.moment().steady, before.steady + 100);
+    }
+
+    #[test]
+    fn a_reading_that_another_thread_has_overtaken_is_no_progress() {
+        let start = Clocks { boot: Some(SECOND), ..clocks() };
+        let at = |seconds: u32| Clocks {
+            monotonic: start.monotonic + SECOND * seconds,
+            wall: start.wall + SECOND * seconds,
+            boot: Some(SECOND + SECOND * seconds),
+        };
+        let mut anchor = Anchor::new(start);
+
+        for (reading, passed) in [(9, 9), (2, 9), (5, 9), (12, 12)] {
+            let Advance { now, step, slept, .. } = anchor.advance(at(reading));
+            assert_eq!(
+                now.steady,
+                at(passed)
+                    .wall
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs()
+                    .cast_signed()
+            );
+            assert_eq!((now.wall, step, slept), (now.steady, None, Duration::ZERO), "{reading} s");
+        }
     }
 
     #[test]

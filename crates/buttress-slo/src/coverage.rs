@@ -92,6 +92,11 @@ impl Gaps {
         }
     }
 
+    /// Whether the newest of them ends then.
+    pub(crate) fn ends_at(&self, time: i64) -> bool {
+        self.0.last().is_some_and(|(_, until)| *until == time)
+    }
+
     /// Forgets what ended before `time`.
     pub(crate) fn forget_before(&mut self, time: i64) {
         if self.0.first().is_some_and(|(_, until)| *until < time) {

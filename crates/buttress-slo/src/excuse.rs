@@ -10,7 +10,8 @@ impl Tracker {
     /// `until` is taken out of every window, and out of the budget. For maintenance that nobody
     /// had announced, a fault of the measurement, or an outage that was agreed not to count.
     ///
-    /// Both ends are exact to the slot of the ring that they fall into; see [`WindowCounts`].
+    /// Both ends are exact to the slot of the ring that they fall into; see [`WindowCounts`]. What
+    /// is known of a time slice that is under way is forgotten, if all of it so far is excused.
     /// Alerts and the policy look again at the next tick, and a policy rises as slowly as ever.
     /// What was counted in events is counted as excluded by maintenance as well. The counts of
     /// the recorder stay, since whoever scrapes them would take it for a restart if they went
@@ -47,6 +48,7 @@ impl Track {
         if let Some((period, at_start)) = &mut self.period {
             *at_start = taken.apply(steady(period.start), *at_start);
         }
+        self.excuse_slice(steady(period.start), steady(period.end), now);
         if self.objective.method() == Method::Occurrences {
             self.recorder.exclude(Exclusion::Maintenance, taken.counts.total());
         }
@@ -62,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Share, Window, Zone,
+        Share, SliceLength, TimeSlices, Window, Zone,
         testing::{Bench, available},
     };
 
@@ -129,6 +131,26 @@ mod tests {
         assert_eq!(bench.counts("up", 3_600), Counts { good: 0, bad: 910 }, "not what comes");
         let nobody = bench.tracker.excuse(&"nobody".parse().unwrap(), from, until);
         assert_eq!(nobody.unwrap_err().to_string(), "there is no objective named nobody");
+    }
+
+    #[test]
+    fn a_slice_under_way_that_is_excused_is_judged_by_what_comes_after() {
+        let minutes = TimeSlices::new(SliceLength::Minute, "95%".parse().unwrap());
+        for (from, judged) in [
+            (90, Counts { good: 1, bad: 0 }),
+            (30, Counts { good: 1, bad: 1 }),
+            // Of a part of it nobody can tell what came in it.
+            (29, Counts { good: 0, bad: 2 }),
+        ] {
+            let up = available("up", "99.9").counted_by(Method::TimeSlices(minutes));
+            let mut bench = Bench::new([up]);
+            bench.run("up", 90, 1, BAD);
+
+            excuse(&mut bench, from, 0);
+            bench.run("up", 30, 1, GOOD);
+
+            assert_eq!(bench.counts("up", 3_600), judged, "the last {from} s");
+        }
     }
 
     #[test]

@@ -80,11 +80,19 @@ pub enum Lint {
     },
     /// A mean of ratios weighs a quiet night like a busy noon.
     MeanOfRatios,
+    /// Whatever is left of the budget, the policy is never on this level.
+    LevelNeverHolds {
+        /// Which level.
+        level: Box<str>,
+    },
 }
 
-/// Looks for mistakes, given how many events a period is expected to have, if that is known.
+/// Looks for mistakes, given how many events a period is expected to have, if that is known. With
+/// time slices it always is: a slice is an event.
 #[must_use]
 pub fn lint(objective: &Objective, expected_events: Option<u64>) -> Vec<Lint> {
+    let slices = objective.method().slices_in(objective.window().nominal().as_secs());
+    let expected_events = slices.or(expected_events);
     let mut found = Vec::new();
     for rule in objective.alerts().rules() {
         if rule.windows().any(|window| window.as_secs() == 0) {
@@ -101,6 +109,8 @@ pub fn lint(objective: &Objective, expected_events: Option<u64>) -> Vec<Lint> {
     if matches!(objective.method(), Method::RatioTimeSlices(_)) {
         found.push(Lint::MeanOfRatios);
     }
+    let never = objective.policy().unreachable();
+    found.extend(never.map(|level| Lint::LevelNeverHolds { level: level.name().into() }));
     found
 }
 
@@ -205,6 +215,11 @@ impl fmt::Display for Lint {
             Self::MeanOfRatios => f.write_str(
                 "a mean of ratios weighs a quiet night like a busy noon; count occurrences",
             ),
+            Self::LevelNeverHolds { level } => write!(
+                f,
+                "the policy is never on {level}, whatever is left: put levels under better ones, \
+                 each with a lower floor and the best at 100 % at the most"
+            ),
         }
     }
 }
@@ -212,7 +227,7 @@ impl fmt::Display for Lint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AlertPlan, Sli, SliceLength, Window};
+    use crate::{AlertPlan, Floor, Level, Policy, Release, Sli, SliceLength, TimeSlices, Window};
 
     fn objective(target: &str) -> Objective {
         Objective::new("it".parse().unwrap(), Sli::Availability, target.parse().unwrap())
@@ -323,6 +338,56 @@ mod tests {
     fn enough_events_are_fine() {
         assert_eq!(lint(&objective("99.9"), Some(10_000_000)), []);
         assert_eq!(lint(&objective("99.9").over(Window::TWENTY_EIGHT_DAYS), None), []);
+    }
+
+    #[test]
+    fn a_single_bad_slice_that_pages_is_found_without_a_guess_of_the_traffic() {
+        // 43,200 minutes, of which 43 may be bad; 60 in the hour of the fast page.
+        let minutes = TimeSlices::new(SliceLength::Minute, "95%".parse().unwrap());
+        let found = |target: &str| {
+            let found = lint(&objective(target).counted_by(Method::TimeSlices(minutes)), None);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+
+        let words = found("99.9");
+        assert!(
+            words[0].starts_with("one failure fires page-fast (page): its window has about 60")
+        );
+        assert_eq!(words.len(), 1, "{words:?}");
+        assert_eq!(found("99"), [""; 0]);
+        let last = found("99.99").pop().unwrap();
+        assert!(last.contains("one failure spends 23.148% of the budget"), "{last}");
+    }
+
+    #[test]
+    fn a_level_that_never_holds_is_found() {
+        let level = |name: &str, floor| Level::new(name, floor, Release::Normally);
+        let at_least = |percent| Floor::AtLeast(Share::percent(percent));
+        let above = |percent| Floor::Above(Share::percent(percent));
+        let last = || Policy::new(Level::new("freeze", Floor::Always, Release::Nothing));
+        let found = |policy: Policy| {
+            let found = lint(&objective("99.9").with_policy(policy), None);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+
+        assert_eq!(found(Policy::quarters()), [""; 0]);
+        assert_eq!(found(Policy::escalating()), [""; 0]);
+        // The wrong way round, twice the same, and more than there is.
+        let upside_down =
+            last().under(level("better", at_least(75))).under(level("good", at_least(25)));
+        assert!(
+            found(upside_down)[0].starts_with("the policy is never on better, whatever is left")
+        );
+        assert_eq!(
+            found(last().under(level("a", above(25))).under(level("b", above(25)))).len(),
+            1
+        );
+        assert_eq!(
+            found(last().under(level("a", at_least(25))).under(level("b", above(25)))),
+            [""; 0]
+        );
+        assert_eq!(found(last().under(level("a", above(100)))).len(), 1);
+        assert_eq!(found(last().under(level("a", at_least(100)))), [""; 0]);
     }
 
     #[test]

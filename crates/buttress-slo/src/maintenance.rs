@@ -9,7 +9,7 @@ use buttress_core::TimeLimit;
 use jiff::civil::{Date, Time};
 
 use crate::{
-    Period, Zone,
+    Moment, Period, Zone,
     window::{days_before, local_date},
 };
 
@@ -89,6 +89,8 @@ impl Maintenance {
     }
 }
 
+/// A thousand years.
+const AGES: u64 = 1_000 * 366 * DAY;
 const DAY: u64 = 86_400;
 const WEEK: u64 = 7 * DAY;
 
@@ -175,7 +177,8 @@ impl Error for TimeOfDayError {}
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Calendar {
     planned: Vec<Maintenance>,
-    /// Until when somebody has excused it, in Unix seconds.
+    /// Until when somebody has excused it, on the steady timeline: a clock that is set neither
+    /// lengthens nor shortens it.
     pub(crate) by_hand: Option<i64>,
     /// Until when nothing has to be asked again.
     known: Option<Period>,
@@ -183,12 +186,18 @@ pub(crate) struct Calendar {
 
 impl Calendar {
     /// Whether maintenance is on.
-    pub(crate) fn is_on(&mut self, wall: i64) -> bool {
-        self.by_hand = self.by_hand.filter(|until| wall < *until);
-        if self.known.is_none_or(|known| !known.contains(wall)) {
-            self.known = self.planned.iter().find_map(|window| window.occurrence(wall));
+    pub(crate) fn is_on(&mut self, now: Moment) -> bool {
+        self.by_hand = self.by_hand.filter(|until| now.steady < *until);
+        if self.known.is_none_or(|known| !known.contains(now.wall)) {
+            self.known = self.planned.iter().find_map(|window| window.occurrence(now.wall));
         }
         self.by_hand.is_some() || self.known.is_some()
+    }
+
+    /// Whether it was on at a moment since the last look.
+    pub(crate) fn was_on(&self, then: Moment) -> bool {
+        let planned = || self.planned.iter().any(|window| window.occurrence(then.wall).is_some());
+        self.by_hand.is_some_and(|until| then.steady < until) || planned()
     }
 
     /// Plans other times.
@@ -197,8 +206,9 @@ impl Calendar {
     }
 
     /// Opens maintenance by hand, for so long.
-    pub(crate) fn begin(&mut self, wall: i64, lasts: Duration) {
-        self.by_hand = Some(wall.saturating_add_unsigned(lasts.as_secs()));
+    pub(crate) fn begin(&mut self, now: Moment, lasts: Duration) {
+        // Far enough, and not so far that a snapshot could not tell it.
+        self.by_hand = Some(now.steady.saturating_add_unsigned(lasts.as_secs().min(AGES)));
     }
 }
 
@@ -266,11 +276,13 @@ mod tests {
     fn what_was_opened_by_hand_ends_by_itself() {
         let mut calendar = Calendar::default();
 
-        calendar.begin(1_000, Duration::from_secs(60));
+        let begun = Moment { steady: 1_000, wall: 1_000 };
+        calendar.begin(begun, Duration::from_secs(60));
 
-        assert!(calendar.is_on(1_059));
-        assert!(!calendar.is_on(1_060));
-        assert!(!calendar.is_on(1_059), "and does not come back with the clock");
+        // Whatever the wall clock says.
+        assert!(calendar.is_on(Moment { steady: 1_059, wall: 5_000 }));
+        assert!(!calendar.is_on(Moment { steady: 1_060, wall: -5_000 }));
+        assert!(!calendar.is_on(begun), "and does not come back");
     }
 
     #[test]
@@ -279,12 +291,13 @@ mod tests {
         let mut calendar = Calendar::default();
         calendar.plan(vec![planned(100, 200), planned(150, 300), planned(300, 310)]);
 
-        let on: Vec<_> = (0..400).filter(|wall| calendar.is_on(*wall)).collect();
+        let at = |wall| Moment { steady: 0, wall };
+        let on: Vec<_> = (0..400).filter(|wall| calendar.is_on(at(*wall))).collect();
         assert_eq!(on, (100..310).collect::<Vec<_>>(), "without a break");
-        assert!(calendar.is_on(120), "also when the clock is set back");
+        assert!(calendar.is_on(at(120)), "also when the clock is set back");
 
         calendar.plan(vec![planned(500, 600)]);
-        assert!(!calendar.is_on(121));
+        assert!(!calendar.is_on(at(121)));
     }
 
     #[test]

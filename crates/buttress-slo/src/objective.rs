@@ -230,7 +230,7 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no name of an objective: write up to 63 lower-case letters, digits and \
+            "{:?} is no name of a service or an objective: write up to 63 lower-case letters, digits and \
              dashes, with no dash at either end",
             self.text
         )

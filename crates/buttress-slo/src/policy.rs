@@ -307,6 +307,25 @@ impl Policy {
         place.unwrap_or(self.levels.len() - 1)
     }
 
+    /// The levels that hold for nothing that can be left: those above them take it all, or they
+    /// want more than all of the budget.
+    pub(crate) fn unreachable(&self) -> impl Iterator<Item = &Level> {
+        let mut least = Share::ONE.parts_per_billion() + 1;
+        let paged = self.place_paged();
+        let levels = self.levels.iter().enumerate().filter(move |(place, level)| {
+            let from = match level.floor {
+                Floor::Above(share) => share.parts_per_billion().saturating_add(1),
+                Floor::AtLeast(share) => share.parts_per_billion(),
+                Floor::Always => i64::MIN,
+            };
+            let reached = from < least;
+            least = least.min(from);
+            // That one holds while a page fires, whatever is left.
+            !reached && *place != paged
+        });
+        levels.map(|(_, level)| level)
+    }
+
     /// The best level while a page fires.
     fn place_paged(&self) -> usize {
         let careful = self.levels.iter().position(|level| level.release >= Release::Carefully);

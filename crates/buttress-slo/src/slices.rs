@@ -43,6 +43,16 @@ impl Method {
     }
 }
 
+impl Method {
+    /// How many slices a time has that each count as an event; `None` where others do.
+    pub(crate) const fn slices_in(self, seconds: u64) -> Option<u64> {
+        match self {
+            Self::TimeSlices(rule) => Some(seconds / rule.length.seconds().unsigned_abs()),
+            Self::Occurrences | Self::RatioTimeSlices(_) => None,
+        }
+    }
+}
+
 const PARTS: u64 = 1_000_000_000;
 
 impl fmt::Display for Method {
@@ -136,6 +146,8 @@ pub(crate) struct Slicer {
     /// The number of the slice that is under way, and the events before it.
     open: i64,
     before: Counts,
+    /// What another process counted in the slice that is under way.
+    carried: Counts,
     /// Whether maintenance was on at some time of it.
     excused: bool,
     /// Whether somebody counted only from some time of it on: a start, or the end of a gap.
@@ -146,8 +158,21 @@ pub(crate) struct Slicer {
 impl Slicer {
     pub(crate) fn new(method: Method, now: i64) -> Self {
         let (open, partial) = slice_of(method, now);
-        let (before, slices) = (Counts::default(), Counts::default());
-        Self { method, open, before, excused: false, partial, slices }
+        let none = Counts::default();
+        Self { method, open, before: none, carried: none, excused: false, partial, slices: none }
+    }
+
+    /// Goes on as of `now` with a slice that is under way.
+    pub(crate) fn resume(method: Method, now: i64, slice: UnderWay) -> Self {
+        let UnderWay { events, excused, partial } = slice;
+        Self { carried: events, excused, partial, ..Self::new(method, now) }
+    }
+
+    /// The slice that is under way, once `events` have been counted; `None` without slices.
+    pub(crate) fn under_way(&self, events: Counts) -> Option<UnderWay> {
+        let events = self.carried.plus(events.since(self.before));
+        let Self { method, excused, partial, .. } = *self;
+        (method != Method::Occurrences).then_some(UnderWay { events, excused, partial })
     }
 
     /// The cumulative counts as of `now`, in units of the method.
@@ -158,37 +183,60 @@ impl Slicer {
         let current = now.div_euclid(seconds(self.method));
         if current > self.open {
             let missed = current.abs_diff(self.open) - 1;
-            let closed = events.since(self.before);
-            // What maintenance emptied is not held against anybody, nor is an end of a slice in
-            // which nothing had the time to come.
-            if !((self.excused || self.partial) && closed.is_empty()) {
-                self.count(closed, missed > 0, 1);
-            }
-            if !(self.excused || maintenance) {
+            let excused = self.excused || maintenance;
+            self.close(events, missed > 0);
+            if !excused {
                 self.count(Counts::default(), true, missed);
             }
-            (self.open, self.before) = (current, events);
-            (self.excused, self.partial) = (false, false);
+            (self.open, self.partial) = (current, false);
         }
         self.excused |= maintenance;
         self.slices
     }
 
-    /// Counts the slices from `from` until `until`, in which nobody counted, and tells the
-    /// counts at the end of each.
-    pub(crate) fn miss(&mut self, from: i64, until: i64, mut told: impl FnMut(i64, Counts)) {
-        if self.method == Method::Occurrences {
+    /// Counts the slices from `from` until `until`, at whose ends nobody counted, and tells the
+    /// counts at the end of each. `events` are those that are known of the first, and
+    /// `was_excused` says whether one that begins then was.
+    pub(crate) fn miss(
+        &mut self,
+        from: i64,
+        until: i64,
+        events: Counts,
+        was_excused: impl Fn(i64) -> bool,
+        mut told: impl FnMut(i64, Counts),
+    ) {
+        let (last, partial) = slice_of(self.method, until);
+        if self.method == Method::Occurrences || last <= self.open {
             return;
         }
         let length = seconds(self.method);
-        let (last, partial) = slice_of(self.method, until);
-        for slice in self.open.max(from.div_euclid(length))..last {
-            self.count(Counts::default(), true, 1);
+        self.close(events, true);
+        told((self.open + 1) * length, self.slices);
+        for slice in (self.open + 1).max(from.div_euclid(length))..last {
+            if !was_excused(slice * length) {
+                self.count(Counts::default(), true, 1);
+            }
             told((slice + 1) * length, self.slices);
         }
-        if last > self.open {
-            (self.open, self.partial) = (last, partial);
+        (self.open, self.partial) = (last, partial);
+    }
+
+    /// Excuses the slice that is under way, if all of it so far came at `from` or after.
+    pub(crate) fn excuse(&mut self, from: i64, events: Counts) {
+        if from <= self.open * seconds(self.method) {
+            (self.before, self.carried, self.excused) = (events, Counts::default(), true);
         }
+    }
+
+    /// Judges the slice that was under way until now.
+    fn close(&mut self, events: Counts, missed: bool) {
+        let closed = self.carried.plus(events.since(self.before));
+        // What maintenance emptied is not held against anybody, nor is an end of a slice in
+        // which nothing had the time to come.
+        if !((self.excused || self.partial) && closed.is_empty()) {
+            self.count(closed, missed, 1);
+        }
+        (self.before, self.carried, self.excused) = (events, Counts::default(), false);
     }
 
     fn count(&mut self, events: Counts, missed: bool, times: u64) {
@@ -209,6 +257,16 @@ impl Slicer {
         let times = |count: u64| count.saturating_mul(times);
         self.slices = self.slices.plus(Counts { good: times(one.good), bad: times(one.bad) });
     }
+}
+
+/// What is known of a slice that is not over yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnderWay {
+    pub(crate) events: Counts,
+    /// Whether maintenance was on at some time of it.
+    pub(crate) excused: bool,
+    /// Whether somebody counted only from some time of it on.
+    pub(crate) partial: bool,
 }
 
 /// The number of the slice that `time` falls into, and whether some of it has passed.
@@ -323,10 +381,13 @@ mod tests {
         assert_eq!(slicer.advance(120, Counts::default(), false), Counts { good: 0, bad: 1 });
 
         // So it is after a gap: two were missed, and of a third one the end was seen.
-        slicer.miss(120, 299, |_, _| {});
+        let miss = |slicer: &mut Slicer, from, until| {
+            slicer.miss(from, until, Counts::default(), |_| false, |_, _| {});
+        };
+        miss(&mut slicer, 120, 299);
         assert_eq!(slicer.advance(300, Counts::default(), false), Counts { good: 0, bad: 3 });
         let events = Counts { good: 1, bad: 0 };
-        slicer.miss(300, 399, |_, _| {});
+        miss(&mut slicer, 300, 399);
         let judged = slicer.advance(420, events, false);
         assert_eq!(judged, Counts { good: 1, bad: 4 }, "what did come in it is judged");
     }

@@ -8,10 +8,11 @@ use crate::{
     coverage::Gaps,
     forecast::{self, Current},
     gate::Standing,
+    maintenance::Calendar,
     policy::Position,
     ring::{Ring, seconds},
     signal::Reading,
-    slices::Slicer,
+    slices::{Slicer, UnderWay},
 };
 
 /// One objective, followed through time.
@@ -97,13 +98,41 @@ impl Track {
         self.events = Counts::default();
     }
 
-    /// Lets time pass in which nobody counted: slices of it count as they were told to.
-    pub(crate) fn pass_unobserved(&mut self, until: i64) {
-        let from = until.saturating_sub_unsigned(self.objective.longest());
-        let (ring, before) = (&mut self.ring, self.before);
-        self.slicer.miss(from, until, |time, slices| ring.advance(time, before.plus(slices)));
+    /// Goes on with the slice that was under way at `steady`.
+    pub(crate) fn resume(&mut self, steady: i64, slice: UnderWay) {
+        self.slicer = Slicer::resume(self.objective.method(), steady, slice);
+    }
+
+    /// The slice that is under way; `None` where events are counted.
+    pub(crate) fn under_way(&self) -> Option<UnderWay> {
+        self.slicer.under_way(self.events)
+    }
+
+    /// Forgets what is known of the slice under way, if it is excused up to now.
+    pub(crate) fn excuse_slice(&mut self, from: i64, until: i64, now: Moment) {
+        if until >= now.steady {
+            self.slicer.excuse(from, self.events);
+        }
+    }
+
+    /// Lets time pass in which nobody counted: slices of it count as they were told to, but for
+    /// those in which maintenance was on. `events` came before it.
+    pub(crate) fn miss_slices(&mut self, now: Moment, events: Counts, calendar: &Calendar) {
+        let from = now.steady.saturating_sub_unsigned(self.objective.longest());
+        let (ring, before, excused) = (&mut self.ring, self.before, self.excused);
+        let was_excused = |steady: i64| {
+            calendar.was_on(Moment { steady, wall: now.wall.saturating_add(steady - now.steady) })
+        };
+        self.slicer.miss(from, now.steady, events, was_excused, |time, slices| {
+            ring.advance(time, before.plus(slices).since(excused));
+        });
+    }
+
+    /// As [`Track::miss_slices`], where nothing came either.
+    pub(crate) fn pass_unobserved(&mut self, now: Moment, calendar: &Calendar) {
+        self.miss_slices(now, Counts::default(), calendar);
         let total = self.ring.total();
-        self.ring.advance(until, total);
+        self.ring.advance(now.steady, total);
     }
 
     /// Begins a new period of the calendar. The wall clock may have been set back, too.

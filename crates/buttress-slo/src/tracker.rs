@@ -110,7 +110,7 @@ impl Tracker {
 
     /// Excuses the service from the next tick on, for so long.
     pub fn begin_maintenance(&mut self, lasts: Duration) {
-        self.calendar.begin(self.now().wall, lasts);
+        self.calendar.begin(self.now(), lasts);
     }
 
     /// Ends what [`Tracker::begin_maintenance`] began, at the next tick. What is planned goes on.
@@ -145,12 +145,16 @@ impl Tracker {
             // Whose events were recorded was observed, however late it is read.
             self.gaps.add(before.steady, now.steady);
         }
-        let maintenance = self.calendar.is_on(now.wall);
+        let unobserved = self.gaps.ends_at(now.steady).then(|| self.calendar.clone());
+        let maintenance = self.calendar.is_on(now);
         if maintenance != self.maintenance {
             self.maintenance = maintenance;
             happened.push(Happening::Maintenance(maintenance));
         }
         for track in &mut self.tracks {
+            if let Some(calendar) = &unobserved {
+                track.miss_slices(now, track.recorder.counts(), calendar);
+            }
             track.tick(now, &self.gaps, maintenance, &mut happened);
         }
         let longest = self.tracks.iter().map(|track| track.objective.longest()).max();

@@ -210,9 +210,10 @@ pub enum SnapshotError {
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoFile => f.write_str("no snapshot file was named"),
+            Self::NoFile => f.write_str("no snapshot file was named; keep the tracker in one"),
             Self::Io { doing, path, error } => {
-                write!(f, "cannot {doing} the snapshot {}: {error}", path.display())
+                write!(f, "cannot {doing} the snapshot {}: {error}", path.display())?;
+                remedy(error.kind()).map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
             }
             Self::Shared(shared) => shared.fmt(f),
             Self::Newer { path, version } => write!(
@@ -222,6 +223,22 @@ impl fmt::Display for SnapshotError {
                 path.display()
             ),
         }
+    }
+}
+
+/// What to do about it, where that is known.
+const fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::NotFound | Kind::NotADirectory => Some("make its folder, or name another one"),
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            Some("name a folder in which this process may make files")
+        }
+        Kind::StorageFull | Kind::QuotaExceeded => {
+            Some("make room there; what was saved before is as it was")
+        }
+        Kind::InvalidInput | Kind::IsADirectory => Some("name a file"),
+        _ => None,
     }
 }
 

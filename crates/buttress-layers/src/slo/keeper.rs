@@ -69,9 +69,10 @@ pub(super) struct Schedule {
 }
 
 /// What a save was, for those who are told once.
-pub(super) enum Saved {
-    AsAlways,
+pub(super) enum Saved<'a> {
     AgainAtLast,
+    /// The first failure of a row.
+    NoMore(&'a SnapshotError),
 }
 
 impl Keeper {
@@ -86,11 +87,13 @@ impl Keeper {
         *lock(&self.schedule)
     }
 
-    /// Reads what `file` holds into `tracker`, and keeps to that file from then on.
+    /// Reads what `file` holds into `tracker`, and keeps to that file from then on. What was set
+    /// aside is handed to `told`, which waits for nobody.
     pub(super) fn start(
         &self,
         file: SnapshotFile,
         tracker: &Mutex<Tracker>,
+        told: impl FnOnce(&Start),
     ) -> Result<Start, SnapshotError> {
         let mut place = lock(&self.place);
         let mut tenancy = Tenancy::new(self.instance);
@@ -104,28 +107,38 @@ impl Keeper {
                 Err(why) => Start::SetAside { to: file.set_aside()?, why },
             },
         };
+        if let Start::SetAside { .. } = start {
+            told(&start);
+        }
         file.clear_unfinished();
         lock(&self.schedule).every = Some(file.cadence());
         *place = Some(Place { file, tenancy, failing: false });
         Ok(start)
     }
 
-    /// Writes what `tracker` knows. The first failure of a row is an error to be told.
+    /// Writes what `tracker` knows. What is worth telling is handed to `told`, which waits for
+    /// nobody: before the next save, so that it comes in order.
     pub(super) fn save(
         &self,
         tracker: &Mutex<Tracker>,
         now: Instant,
-    ) -> Result<Saved, (SnapshotError, bool)> {
+        told: impl FnOnce(Saved<'_>),
+    ) -> Result<(), SnapshotError> {
         let mut place = lock(&self.place);
-        let Some(place) = place.as_mut() else { return Err((SnapshotError::NoFile, false)) };
-        match place.save(self.instance, tracker) {
+        let place = place.as_mut().ok_or(SnapshotError::NoFile)?;
+        let saved = place.save(self.instance, tracker);
+        let failed = mem::replace(&mut place.failing, saved.is_err());
+        match &saved {
             Ok(()) => {
                 lock(&self.schedule).saved = Some(now);
-                let again = mem::replace(&mut place.failing, false);
-                Ok(if again { Saved::AgainAtLast } else { Saved::AsAlways })
+                if failed {
+                    told(Saved::AgainAtLast);
+                }
             }
-            Err(error) => Err((error, !mem::replace(&mut place.failing, true))),
+            Err(error) if !failed => told(Saved::NoMore(error)),
+            Err(_) => {}
         }
+        saved
     }
 }
 

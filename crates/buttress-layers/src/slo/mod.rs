@@ -95,7 +95,8 @@
 //!
 //! What happens (an alert fires, a level is left, a clock steps, a snapshot cannot be saved) is
 //! told once, to every [`Observe`](buttress_core::Observe) and every
-//! [`listener`](SloTracker::listen), on the thread that ticked and without any lock held.
+//! [`listener`](SloTracker::listen), in the order in which it happened and without any lock held:
+//! on the thread that ticked, or on one that ticked at the same time and is telling already.
 //!
 //! # Sharing
 //!
@@ -124,6 +125,8 @@ pub mod clocks;
 mod file;
 mod keeper;
 mod layer;
+mod news;
+mod reading;
 mod tell;
 mod tracker;
 

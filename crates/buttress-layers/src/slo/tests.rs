@@ -21,7 +21,10 @@ use super::*;
 use crate::sli::SliLayer;
 
 mod closes;
+#[cfg(target_os = "linux")]
+mod disk;
 mod file;
+mod order;
 mod time;
 
 /// Midnight, 1 January 2026, UTC.

@@ -1,13 +1,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex,
         atomic::{Ordering, fence},
     },
     time::{Duration, SystemTime},
 };
 
-use buttress_core::{Change, Event, Observe, Observers};
+use buttress_core::Observe;
 use buttress_slo::{
     AlertState, AlertStatus, Clocks, Composite, Counts, Coverage, Happening, Maintenance, Name,
     Numbers, Objective, Recorder, Severity, Signal, Signals, Standing, Target, Tracker,
@@ -23,7 +23,8 @@ use tokio::{
 use super::{
     SnapshotError, SnapshotFile, Start, clocks,
     keeper::{Keeper, Saved, lock},
-    tell::{LAYER, tell},
+    news::{Desk, News},
+    reading::read,
 };
 use crate::kept_back::KeptBack;
 
@@ -41,11 +42,8 @@ struct Shared {
     tracker: Mutex<Tracker>,
     clocks: Box<dyn Fn() -> Clocks + Send + Sync>,
     keeper: Keeper,
-    observers: Observers,
-    listeners: RwLock<Vec<Listener>>,
+    desk: Desk,
 }
-
-type Listener = Arc<dyn Fn(&Happening) + Send + Sync>;
 
 impl SloTracker {
     /// Follows these objectives from now on, by the clocks of the machine.
@@ -62,6 +60,10 @@ impl SloTracker {
 
     /// As [`SloTracker::new`], by other clocks: [`clocks::following`] in a test.
     ///
+    /// They are read once for each tick, on the thread that ticks and without any lock held. They
+    /// may ask a tracker for anything but to tick, which would ask them again: see
+    /// [`SloTracker::tick`].
+    ///
     /// # Errors
     ///
     /// If two of the objectives have the same name.
@@ -77,8 +79,7 @@ impl SloTracker {
             tracker: Mutex::new(tracker),
             clocks: Box::new(clocks),
             keeper: Keeper::new(),
-            observers: Observers::default(),
-            listeners: RwLock::default(),
+            desk: Desk::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -104,10 +105,10 @@ impl SloTracker {
     pub fn keep(&self, file: SnapshotFile) -> Result<Start, SnapshotError> {
         // As of now, or the time since this was made would not be part of the gap.
         self.tick();
-        let start = self.shared.keeper.start(file, &self.shared.tracker)?;
-        if let Start::SetAside { .. } = start {
-            self.tell_of_snapshot(&start.to_string(), "a snapshot was set aside");
-        }
+        let start = self.shared.keeper.start(file, &self.shared.tracker, |start| {
+            self.put_snapshot("a snapshot was set aside", start.to_string());
+        })?;
+        self.tell();
         self.save()?;
         Ok(start)
     }
@@ -123,26 +124,22 @@ impl SloTracker {
         // Saved all the same, should somebody panic who is told of the tick.
         let mut panic = KeptBack::default();
         panic.run(|| self.tick());
-        let saved = self.shared.keeper.save(&self.shared.tracker, crate::clock::read());
+        let shared = &self.shared;
+        let told = |saved: Saved<'_>| {
+            let (what, why) = match saved {
+                Saved::AgainAtLast => ("the snapshot was saved", "well again".into()),
+                Saved::NoMore(error) => ("the snapshot was not saved", error.to_string()),
+            };
+            self.put_snapshot(what, why);
+        };
+        let saved = shared.keeper.save(&shared.tracker, crate::clock::read(), told);
+        panic.run(|| self.tell());
         panic.go_on();
-        match saved {
-            Ok(Saved::AsAlways) => Ok(()),
-            Ok(Saved::AgainAtLast) => {
-                self.tell_of_snapshot("well again", "the snapshot was saved");
-                Ok(())
-            }
-            Err((error, is_new)) => {
-                if is_new {
-                    self.tell_of_snapshot(&error.to_string(), "the snapshot was not saved");
-                }
-                Err(error)
-            }
-        }
+        saved
     }
 
-    fn tell_of_snapshot(&self, why: &str, what: &'static str) {
-        let (name, change) = (self.shared.service.as_str(), Change::Snapshot(what));
-        self.shared.observers.emit(&Event { layer: LAYER, name, key: Some(why), change });
+    fn put_snapshot(&self, what: &'static str, why: String) {
+        self.shared.desk.put([News::Snapshot { what, why }]);
     }
 
     /// Ticks once a second and saves once a minute, for ever: spawn it. A listener that panics
@@ -176,46 +173,41 @@ impl SloTracker {
     /// [`SloTracker::run`] does so by itself. Call it before a page is rendered that shall be of
     /// this very moment.
     ///
+    /// Everybody is told of one thing after the other, in the order in which they happened. Where
+    /// two threads tick, one of them tells for both, and the other does not wait for it; so it is
+    /// with a listener that ticks.
+    ///
     /// # Panics
     ///
-    /// If an observer or a listener does, once all of them have been told.
+    /// If an observer or a listener does, once all of them have been told; and if the clocks that
+    /// [`SloTracker::with_clocks`] was given tick a tracker themselves.
     pub fn tick(&self) {
-        let happened = {
+        // Before the lock, so that they may ask the tracker. A reading that another thread has
+        // overtaken is no progress.
+        let now = read(&*self.shared.clocks);
+        {
             let mut tracker = self.lock();
-            // Under the lock, so that no reading is older than the one before it.
-            tracker.tick((self.shared.clocks)())
-        };
-        self.tell(&happened);
+            // While it is locked, or a later tick could be told of first.
+            self.shared.desk.put(tracker.tick(now).into_iter().map(News::Happening));
+        }
+        self.tell();
     }
 
-    fn tell(&self, happened: &[Happening]) {
-        if happened.is_empty() {
-            return;
-        }
-        // Copied, because a listener may do what it likes, adding a listener included.
-        let listeners =
-            self.shared.listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
-        // One who panics keeps nobody else from hearing it, nor from hearing the rest.
-        let mut panic = KeptBack::default();
-        for happening in happened {
-            let service = self.shared.service.as_str();
-            panic.run(|| tell(service, happening, |event| self.shared.observers.emit(event)));
-            for listener in &listeners {
-                panic.run(|| listener(happening));
-            }
-        }
-        panic.go_on();
+    fn tell(&self) {
+        self.shared.desk.tell(self.shared.service.as_str());
     }
 
     /// Tells `observer` of what happens from now on.
     pub fn observe(&self, observer: Arc<dyn Observe>) {
-        self.shared.observers.add(observer);
+        self.shared.desk.observers.add(observer);
     }
 
     /// Calls `listener` with what happens at ticks from now on, in full.
+    ///
+    /// What happened comes in order, and once. A listener that takes its time keeps the others
+    /// from hearing the next thing, and no other thread from ticking.
     pub fn listen(&self, listener: impl Fn(&Happening) + Send + Sync + 'static) {
-        let mut listeners = self.shared.listeners.write().unwrap_or_else(PoisonError::into_inner);
-        listeners.push(Arc::new(listener));
+        self.shared.desk.listen(Arc::new(listener));
     }
 
     /// The service.
@@ -359,8 +351,11 @@ impl SloTracker {
     ) -> Result<(), TrackerError> {
         // What came since the last tick may be of that time.
         self.tick();
-        let happened = self.lock().excuse(objective, from, until)?;
-        self.tell(&[happened]);
+        {
+            let mut tracker = self.lock();
+            let happened = tracker.excuse(objective, from, until)?;
+            self.shared.desk.put([News::Happening(happened)]);
+        }
         self.tick();
         Ok(())
     }

@@ -146,8 +146,8 @@ impl Rule {
         self
     }
 
-    /// Clears only once the burn is no faster than this, which had better be less than what it
-    /// fires at. For rules on burn; others clear where they fire.
+    /// Clears only once the burn is no faster than this, or than what it fires at, if that is
+    /// less. For rules on burn; others clear where they fire.
     #[must_use]
     pub const fn clear_at(mut self, burn: Burn) -> Self {
         self.clear_at = Some(burn);
@@ -211,6 +211,11 @@ impl Rule {
         long.into_iter().chain(short)
     }
 
+    /// No more than it fires at, or it would fire and clear with every other tick.
+    fn clears_at(&self, factor: Burn) -> Burn {
+        self.clear_at.map_or(factor, |burn| burn.min(factor))
+    }
+
     /// In words, when it clears.
     #[must_use]
     pub fn clears_when(&self, target: Target) -> String {
@@ -218,7 +223,7 @@ impl Rule {
         let windows = windows.join(" or in ");
         let words = match self.condition {
             Condition::Burn { factor, .. } => {
-                let burn = self.clear_at.unwrap_or(factor).as_millionths();
+                let burn = self.clears_at(factor).as_millionths();
                 let parts = u128::from(burn) * u128::from(target.error_parts()) / 1_000_000;
                 let share = Share::per_billion(i64::try_from(parts).unwrap_or(i64::MAX));
                 format!("clears when at most {share} of the events in {windows} are bad")
@@ -267,7 +272,7 @@ impl Rule {
             Condition::Burn { factor, .. } if firing => {
                 let length = coverage.length_seconds();
                 let whole = Coverage::of_seconds(length, length);
-                self.clear_at.unwrap_or(factor).is_exceeded_by(counts, view.target, whole)
+                self.clears_at(factor).is_exceeded_by(counts, view.target, whole)
             }
             Condition::Burn { factor, .. } => factor.is_exceeded_by(counts, view.target, coverage),
             Condition::Left { .. } => false,

@@ -464,3 +464,20 @@ fn a_rule_says_when_it_clears() {
 
     assert_eq!(words, "clears when at most 1.44% of the events in 1h or in 5m are bad, for 2m");
 }
+
+#[test]
+fn a_rule_that_was_to_clear_above_what_it_fires_at_does_not_flap() {
+    let rule = Rule::burn("page-fast", Severity::Page, Burn::times(10), Duration::from_secs(300));
+    let page_slow = Rule::left("page-slow", Severity::Ticket, Share::ZERO);
+    let plan = AlertPlan::none().with(rule.clear_at(Burn::times(20))).with(page_slow);
+    // A burn of 15, evenly.
+    let mut month = Bench::after(MONTH, 1_000, "99.9", plan);
+    watch(&mut month, 300, |_| (985, 15));
+    let fires = month.state("page-fast");
+    assert!(fires.is_firing());
+
+    for _ in 0..300 {
+        month.tick(985, 15);
+        assert_eq!(month.state("page-fast"), fires);
+    }
+}

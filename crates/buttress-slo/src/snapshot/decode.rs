@@ -4,7 +4,7 @@ use super::{
     InstanceId, Kept, KeptLevel, Snapshot,
     wire::{MAGIC, Reader, VERSION, checksum},
 };
-use crate::{AlertState, Counts, Period, alert::Alert, ring::Tier};
+use crate::{AlertState, Counts, Period, alert::Alert, ring::Tier, slices::UnderWay};
 
 impl Snapshot {
     /// Reads what [`Snapshot::encode`] wrote.
@@ -35,6 +35,9 @@ impl Snapshot {
 /// The first version that knows of timers, composites and maintenance.
 const TIMERS: u16 = 2;
 
+/// The first that knows of slices under way, and of maintenance on the steady timeline.
+const SLICES: u16 = 3;
+
 fn read(mut reader: Reader<'_>, version: u16) -> Option<Snapshot> {
     let mut snapshot = Snapshot {
         instance: InstanceId::new(u128::from_le_bytes(reader.bytes(16)?.try_into().ok()?)),
@@ -49,6 +52,11 @@ fn read(mut reader: Reader<'_>, version: u16) -> Option<Snapshot> {
     if version >= TIMERS {
         snapshot.composites = reader.list(level)?;
         snapshot.by_hand = reader.list(Reader::time)?.pop();
+        if version < SLICES {
+            // It was in Unix time.
+            let offset = snapshot.steady - snapshot.wall;
+            snapshot.by_hand = snapshot.by_hand.map(|until| until + offset);
+        }
     }
     reader.0.is_empty().then_some(snapshot)
 }
@@ -65,6 +73,7 @@ fn objective(reader: &mut Reader<'_>, version: u16) -> Option<Kept> {
         since: reader.time()?,
         last_event: reader.list(Reader::time)?.pop(),
         total: reader.counts()?,
+        under_way: if version >= SLICES { reader.list(under_way)?.pop() } else { None },
         period: reader.list(period)?.pop(),
         level: (reader.text()?, reader.time()?),
         alerts: reader.list(|reader| Some((reader.text()?, alert(reader, version)?)))?,
@@ -77,6 +86,12 @@ fn objective(reader: &mut Reader<'_>, version: u16) -> Option<Kept> {
         .into_iter()
         .all(|newest| newest.good <= kept.total.good && newest.bad <= kept.total.bad);
     grown.then_some(kept)
+}
+
+fn under_way(reader: &mut Reader<'_>) -> Option<UnderWay> {
+    let (events, marks) = (reader.counts()?, reader.number()?);
+    let slice = UnderWay { events, excused: marks & 1 != 0, partial: marks & 2 != 0 };
+    (marks < 4).then_some(slice)
 }
 
 fn period(reader: &mut Reader<'_>) -> Option<(Period, Counts)> {

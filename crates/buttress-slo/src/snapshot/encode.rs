@@ -2,7 +2,7 @@ use super::{
     Kept, Snapshot,
     wire::{MAGIC, VERSION, Writer, checksum},
 };
-use crate::{AlertState, Counts, ring::Tier};
+use crate::{AlertState, Counts, ring::Tier, slices::UnderWay};
 
 impl Snapshot {
     /// The bytes to keep.
@@ -44,6 +44,11 @@ fn objective(writer: &mut Writer, kept: &Kept) {
     writer.signed(kept.since);
     writer.moment(kept.last_event);
     writer.counts(kept.total);
+    writer.number(u64::from(kept.under_way.is_some()));
+    if let Some(UnderWay { events, excused, partial }) = kept.under_way {
+        writer.counts(events);
+        writer.number(u64::from(excused) | u64::from(partial) << 1);
+    }
     writer.number(u64::from(kept.period.is_some()));
     if let Some((period, counts)) = kept.period {
         writer.signed(period.start);

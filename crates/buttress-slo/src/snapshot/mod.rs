@@ -36,13 +36,14 @@
 //! a changed target keeps them. An objective whose counts mean something else
 //! now (another threshold, other routes, another way of counting) begins anew, and says so. The
 //! time between is a gap: no events, and not observed; an objective of time slices counts it as
-//! it was told to, and begins with a new slice: of the one under way nothing is kept.
+//! it was told to, and goes on with the slice that was under way.
 //!
 //! # The format
 //!
 //! Eight bytes of name, two of version, the body in LEB128 numbers, and a CRC-32 (IEEE 802.3) of
 //! all before it. About 5 KB for an objective of 30 days. What version 1 wrote
-//! stays readable for good: it knew of no timers, no composites and no maintenance.
+//! stays readable for good: it knew of no timers, no composites and no maintenance; and what
+//! version 2 wrote: it knew nothing of the slice under way.
 //! Bytes that are cut off, damaged, newer or somebody else's are told apart by [`DecodeError`];
 //! none of them panics.
 //!
@@ -67,7 +68,9 @@ pub use self::{
     restore::{Note, RestoreError, Restored},
     tenancy::{SharedPlace, Tenancy},
 };
-use crate::{Counts, Period, Tracker, alert::Alert, composed::Composed, ring::Tier};
+use crate::{
+    Counts, Period, Tracker, alert::Alert, composed::Composed, ring::Tier, slices::UnderWay,
+};
 
 /// What a tracker knew at one moment. See the [module docs](self) for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ pub struct Snapshot {
     gaps: Vec<(i64, i64)>,
     objectives: Vec<Kept>,
     composites: Vec<KeptLevel>,
-    /// Until when somebody has excused the service, in Unix seconds.
+    /// Until when somebody has excused the service, on its steady timeline.
     by_hand: Option<i64>,
 }
 
@@ -93,6 +96,8 @@ struct Kept {
     since: i64,
     last_event: Option<i64>,
     total: Counts,
+    /// What no slice has of it yet.
+    under_way: Option<UnderWay>,
     period: Option<(Period, Counts)>,
     level: (String, i64),
     alerts: Vec<(String, Alert)>,
@@ -162,6 +167,7 @@ impl Tracker {
                 since: track.since,
                 last_event: track.last_event,
                 total: track.ring.total(),
+                under_way: track.under_way(),
                 period: track.period,
                 level: (level.into(), track.position.since),
                 alerts: rules.map(|(rule, alert)| (rule.name().into(), *alert)).collect(),

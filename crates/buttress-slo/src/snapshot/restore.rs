@@ -6,6 +6,7 @@ use super::{Kept, Snapshot};
 use crate::{
     Counts, Moment, Name, Period, Target, Tracker,
     coverage::Gaps,
+    maintenance::Calendar,
     policy::Position,
     ring::{Tier, seconds},
     track::Track,
@@ -32,9 +33,11 @@ impl Tracker {
             notes.push(Note::ClockWentBack { by: between(wall, snapshot.wall) });
         }
         // The timeline goes on where the snapshot ends, by what the wall clock says has passed.
-        let gap = between(snapshot.wall, wall);
+        let (gap, own) = (between(snapshot.wall, wall), self.now().steady);
         self.anchor.set_steady(snapshot.steady.saturating_add_unsigned(gap.as_secs()));
         let now = self.now();
+        let by_hand = self.calendar.by_hand.map(|until| until - own + now.steady);
+        self.calendar.by_hand = by_hand.max(snapshot.by_hand);
         self.gaps = Gaps::default();
         for (from, until) in &snapshot.gaps {
             self.gaps.add(*from, *until);
@@ -51,7 +54,7 @@ impl Tracker {
                         let was = Ratio::per_billion(kept.target);
                         notes.push(Note::Retargeted { name, was, is: target });
                     }
-                    track.restore(kept, snapshot.steady, now, &self.gaps);
+                    track.restore(kept, snapshot.steady, now, &self.gaps, &self.calendar);
                 }
                 Some(_) => {
                     track.begin_anew(now, &self.gaps);
@@ -66,7 +69,6 @@ impl Tracker {
         for composed in &mut self.composites {
             composed.restore(&snapshot.composites);
         }
-        self.calendar.by_hand = self.calendar.by_hand.max(snapshot.by_hand);
         let gone = snapshot.objectives.iter().filter(|kept| {
             !self.objectives().any(|objective| objective.name().as_str() == kept.name)
         });
@@ -77,8 +79,11 @@ impl Tracker {
 
 impl Track {
     /// Takes over what is kept, as of `until`, and lets the gap pass.
-    fn restore(&mut self, kept: &Kept, until: i64, now: Moment, gaps: &Gaps) {
+    fn restore(&mut self, kept: &Kept, until: i64, now: Moment, gaps: &Gaps, calendar: &Calendar) {
         self.restart(until);
+        if let Some(slice) = kept.under_way {
+            self.resume(until, slice);
+        }
         self.ring.adopt(&kept.tiers, until, kept.total);
         self.before = kept.total;
         // A window that became longer has not seen what a shorter one did not keep.
@@ -91,7 +96,7 @@ impl Track {
         }
         // Only a page that still fires goes on with the incident that it was part of.
         self.incident = self.paging_since().map(|since| kept.incident.unwrap_or(since).min(since));
-        self.pass_unobserved(now.steady);
+        self.pass_unobserved(now, calendar);
         // Its start is known exactly, unless the window was another one.
         let window = self.objective.window();
         let same = |(period, _): &(Period, Counts)| window.period_at(period.start) == *period;

@@ -12,6 +12,7 @@ use crate::{
 
 mod changed;
 mod kept;
+mod slices;
 
 const ID: InstanceId = InstanceId::new(7);
 
@@ -236,8 +237,8 @@ fn bytes_that_cannot_be_read_say_why() {
         assert_eq!(error(foreign), DecodeError::Foreign);
     }
     let mut newer = bytes.clone();
-    newer[8] = 3;
-    assert_eq!(error(&newer), DecodeError::Newer { version: 3 });
+    newer[8] = 4;
+    assert_eq!(error(&newer), DecodeError::Newer { version: 4 });
     assert!(error(&newer).to_string().contains("a newer build wrote it"));
     for length in 8..bytes.len() {
         assert_eq!(error(&bytes[..length]), DecodeError::Damaged, "{length} bytes");
@@ -295,13 +296,17 @@ fn the_meaning_of_counts_is_part_of_the_format() {
 #[test]
 fn the_format_is_what_it_was_when_it_was_numbered() {
     // Whoever changes what is written gives it a new number, and goes on reading this one.
-    let mut bench =
-        Bench::new([available("up", "99.9").over(Window::sliding(TimeLimit::from_secs(60)))]);
+    let minute = |objective: Objective| objective.over(Window::sliding(TimeLimit::from_secs(60)));
+    let slices = slices::minutes(Verdict::Excluded, Verdict::Bad).remove(0);
+    let objectives = [minute(available("up", "99.9")), minute(slices)];
+    let mut bench = kept::composed(Bench::new(objectives), ["up", "minutes"]);
+    bench.tracker.begin_maintenance(Duration::from_secs(60));
+    bench.tracker.recorder("minutes").unwrap().add(Counts { good: 7, bad: 2 });
     bench.run("up", 3, 1, Counts { good: 99, bad: 1 });
 
     let bytes = snapshot(&bench);
 
-    assert_eq!(checksum(&bytes[..bytes.len() - 4]), 0x7C27_7AED, "{bytes:?}");
+    assert_eq!(checksum(&bytes[..bytes.len() - 4]), 0x3FC9_FC9D, "{bytes:?}");
 }
 
 /// What a process does: count for some seconds, or not be there for some.
@@ -333,8 +338,9 @@ proptest! {
             available("month", "99").over(Window::month("Asia/Kathmandu".parse().unwrap())),
             available("now", "99").over(Window::sliding(TimeLimit::from_secs(300)))
                 .alerting(kept::patient()),
+            slices::minutes(Verdict::Excluded, Verdict::Bad).remove(0),
         ];
-        let names = ["up", "week", "month", "now"];
+        let names = ["up", "week", "month", "now", "minutes"];
         let boot = Some(Duration::ZERO);
         let started = |clocks| kept::composed(Bench::at(clocks, objectives()), ["up", "week"]);
         let mut sleeper = started(crate::Clocks { boot, ..clocks() });
@@ -392,7 +398,8 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
         let month = available("month", "99").over(Window::month(crate::Zone::UTC));
-        let objectives = || vec![available("up", "99.9"), month.clone()];
+        let minutes = slices::minutes(Verdict::Bad, Verdict::Bad).remove(0);
+        let objectives = || vec![available("up", "99.9"), month.clone(), minutes.clone()];
         let mut bench = kept::composed(Bench::new(objectives()), ["up", "month"]);
         bench.tracker.begin_maintenance(Duration::from_secs(60));
         bench.run("up", 20, 30, Counts { good: 9, bad: 1 });

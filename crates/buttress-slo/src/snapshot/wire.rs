@@ -6,7 +6,7 @@ use crate::Counts;
 pub(super) const MAGIC: &[u8; 8] = b"bttr-slo";
 
 /// The version that is written, and the newest that is read.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Writer(pub(super) Vec<u8>);

@@ -8,6 +8,8 @@ use crate::{
     testing::{Bench, available},
 };
 
+mod time;
+
 const DAY: u64 = 86_400;
 const MONTH: u64 = 30 * DAY;
 

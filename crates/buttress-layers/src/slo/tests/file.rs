@@ -304,6 +304,7 @@ fn a_folder_that_is_not_there_is_a_clear_error() {
 
     let said = error.to_string();
     assert!(said.contains(path.to_str().unwrap()) && said.contains("No such file"), "{said}");
+    assert!(said.ends_with("; make its folder, or name another one"), "{said}");
     // Made meanwhile: it goes on trying.
     fs::create_dir(path.parent().unwrap()).unwrap();
     tracker.save().unwrap();
@@ -318,6 +319,7 @@ fn what_is_no_file_is_a_clear_error_and_left_alone() {
     let error = tracker.keep(folder.file()).unwrap_err();
 
     assert!(error.to_string().contains("cannot read the snapshot"), "{error}");
+    assert!(error.to_string().ends_with("it is no file; name a file"), "{error}");
     assert!(folder.path().is_dir());
     assert!(matches!(tracker.save(), Err(SnapshotError::NoFile)), "and nothing was changed");
     assert!(tracker.snapshot_age().is_none());
@@ -331,6 +333,31 @@ fn a_folder_that_cannot_be_written_to_is_a_clear_error() {
     let error = tracker.keep(SnapshotFile::at(Path::new("/proc/shop.slo"))).unwrap_err();
 
     assert!(error.to_string().contains("/proc/shop.slo"), "{error}");
+}
+
+#[test]
+fn a_path_without_a_name_is_a_clear_error() {
+    for path in ["", "/", ".", ".."] {
+        let error = tracker([up()]).keep(SnapshotFile::at(path)).unwrap_err().to_string();
+
+        assert!(error.contains("; "), "{path:?}: {error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_itself_and_one_to_a_device_are_clear_errors_and_left_alone() {
+    let folder = Folder::new();
+    for to in [folder.path(), PathBuf::from("/dev/full"), PathBuf::from("/dev/null")] {
+        std::os::unix::fs::symlink(&to, folder.path()).unwrap();
+
+        let error = tracker([up()]).keep(folder.file()).unwrap_err().to_string();
+
+        assert!(error.contains(" the snapshot /"), "{error}");
+        assert_eq!(fs::read_link(folder.path()).unwrap(), to);
+        assert_eq!(folder.beside(), [""; 0]);
+        fs::remove_file(folder.path()).unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

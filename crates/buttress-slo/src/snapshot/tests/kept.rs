@@ -171,6 +171,37 @@ fn maintenance_by_hand_outlives_a_restart_and_ends_when_it_was_to() {
 }
 
 #[test]
+fn maintenance_by_hand_without_an_end_can_be_read_again() {
+    let mut bench = Bench::new(up());
+    bench.tracker.begin_maintenance(Duration::MAX);
+    bench.after(1);
+
+    let mut other = later(&bench, 60, up());
+    restore(&mut other, &snapshot(&bench));
+    other.after(1);
+
+    assert!(other.tracker.in_maintenance());
+}
+
+#[test]
+fn maintenance_that_was_begun_before_the_restore_goes_on() {
+    let bench = Bench::new(up());
+    let bytes = snapshot(&bench);
+
+    // A clock that was set back between the two: the timeline of the first is ahead.
+    let mut other = later(&bench, 0, up());
+    other.clocks.wall -= Duration::from_secs(3_600);
+    let mut other = Bench::at(other.clocks, up());
+    other.tracker.begin_maintenance(Duration::from_secs(60));
+    restore(&mut other, &bytes);
+
+    other.after(59);
+    assert!(other.tracker.in_maintenance());
+    other.after(1);
+    assert!(!other.tracker.in_maintenance());
+}
+
+#[test]
 fn an_incident_that_a_restart_falls_into_began_with_its_first_page() {
     let rule =
         |name: &str| Rule::burn(name, Severity::Page, Burn::times(10), Duration::from_secs(10));
