@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use loom::{sync::Arc, thread};
 
 use super::{cells::Cells, *};
-use crate::TimeLimit;
+use crate::{Ratio, TimeLimit};
 
 struct Rig {
     machine: Machine,
@@ -114,7 +114,7 @@ fn loom_two_failures_that_reach_it_together_open_it() {
     for window in [None, Some(Window::calls(2)), Some(Window::time(TimeLimit::from_secs(30)))] {
         loom::model(move || {
             let settings = window.map_or(Settings::consecutive(2), |window| {
-                Settings::new(Trip::failure_rate(crate::Ratio::ONE).over(window).minimum(2))
+                Settings::new(Trip::failure_rate(Ratio::ONE).over(window).minimum(2))
             });
             let rig = Rig::new(settings);
             let tickets = [rig.admit(0).unwrap(), rig.admit(0).unwrap()];
