@@ -66,7 +66,9 @@ impl<B: Body, W: Watch> Watched<B, W> {
             Protocol::Grpc if !ResponseHead::of(&response).is_grpc() => Protocol::Http,
             protocol => protocol,
         };
-        let ended = is_bodyless(facts.method, response.status()) || response.body().is_end_stream();
+        // Of what has no body behind its head, the body may still say how long it would have been.
+        let over = response.body().is_end_stream();
+        let ended = over || is_bodyless(facts.method, response.status());
         let (mut code, mut owed, mut promised) = (None, UNTOLD, false);
         if watch.asks_how() {
             if protocol == Protocol::Grpc {
@@ -84,7 +86,7 @@ impl<B: Body, W: Watch> Watched<B, W> {
         }
         let (head, inner) = response.into_parts();
         let inner = Some(inner);
-        let body = Self { inner, watch, owed, protocol, code, promised, over: ended };
+        let body = Self { inner, watch, owed, protocol, code, promised, over };
         Response::from_parts(head, body)
     }
 }
@@ -252,5 +254,82 @@ impl<B: fmt::Debug, W: Watch> fmt::Debug for Watched<B, W> {
             .field("inner", &self.inner)
             .field("ended", &self.watch.is_none())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::Method;
+
+    /// Asks how a body ends, and keeps it to itself.
+    struct Watching;
+
+    impl Watch for Watching {
+        fn end(self: Pin<&mut Self>, _: Finish<'_>) {}
+    }
+
+    /// Two frames, and how much is still to come where `known`.
+    struct Pages {
+        left: u64,
+        known: bool,
+    }
+
+    impl Body for Pages {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.left == 0 {
+                return Poll::Ready(None);
+            }
+            self.left -= 1;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"page")))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.known && self.left == 0
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            if self.known { SizeHint::with_exact(4 * self.left) } else { SizeHint::default() }
+        }
+    }
+
+    fn watched(method: Method, body: Pages) -> Watched<Pages, Watching> {
+        let facts = Facts { protocol: Protocol::Http, method, status: None, code: None };
+        Watched::around(facts, Response::new(body), Watching).into_body()
+    }
+
+    #[test]
+    fn a_body_says_what_the_one_inside_says_of_its_end_and_its_size() {
+        for known in [true, false] {
+            let mut body = watched(Method::Get, Pages { left: 2, known });
+            let mut plain = Pages { left: 2, known };
+            for _ in 0..3 {
+                assert_eq!(body.size_hint().exact(), plain.size_hint().exact(), "{known}");
+                assert_eq!(body.is_end_stream(), plain.is_end_stream(), "{known}");
+                let next = tokio_test::block_on(body.frame()).map(|frame| frame.unwrap());
+                let same = tokio_test::block_on(plain.frame()).map(|frame| frame.unwrap());
+                assert_eq!(next.is_some(), same.is_some());
+            }
+        }
+    }
+
+    // A server derives the `Content-Length` of its answer to a `HEAD` from it.
+    #[test]
+    fn the_body_that_a_head_leaves_out_still_says_how_long_it_is() {
+        let body = watched(Method::Head, Pages { left: 2, known: true });
+
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(8));
     }
 }

@@ -244,6 +244,9 @@ fn settle(permit: Option<Permit>, ending: Ending) {
     }
 }
 
+/// A call that has begun, the place that it has, and what is judged of it.
+type Started<F, C> = (F, Permit, Option<C>);
+
 impl<S, Request, Kept> Waiting<S, Request, Kept> {
     /// Starts, or refuses, a call that waits no more.
     fn go_on<X>(
@@ -251,7 +254,7 @@ impl<S, Request, Kept> Waiting<S, Request, Kept> {
         outcome: Outcome,
         facts: Facts,
         exchange: &X,
-    ) -> Result<(S::Future, Permit, Option<X::Case>), (Rejection, Kept)>
+    ) -> Result<Started<S::Future, X::Case>, (Rejection, Kept)>
     where
         S: Service<Request>,
         X: Judge<Request, S::Response, S::Error>,
