@@ -152,6 +152,25 @@ impl Throttle {
         }
     }
 
+    /// A throttle with other settings. Where they look back as far, it shares the window of this
+    /// one, and what is recorded in either counts in both; otherwise it has seen nothing.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings, now: Instant) -> Self {
+        if settings.window != self.settings.window {
+            return Self::new(settings);
+        }
+        let throttle = Self {
+            settings,
+            slicer: self.slicer.beginning(now),
+            requests: self.requests.share(),
+            accepts: self.accepts.share(),
+            known: AtomicU64::new(0),
+            passed: AtomicU64::new(self.passed.load(Ordering::Relaxed)),
+        };
+        throttle.work_out(throttle.slicer.number(now));
+        throttle
+    }
+
     /// What it was made of.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -365,6 +384,25 @@ mod tests {
 
         // (400 - 2 x 100) / 401, and four standard deviations.
         assert!(admitted.abs_diff(50_125) < 640, "{admitted} with seed 3");
+    }
+
+    #[test]
+    fn other_settings_share_a_window_of_the_same_length_in_both_directions() {
+        let (start, shorter) = (start(), Settings::new().over(TimeLimit::from_secs(60)));
+        let throttle = Throttle::new(Settings::new());
+        // Before anything was recorded, so that both number the slices alike.
+        let capped = throttle.with_settings(Settings::new().at_most(Ratio::percent(80)), start);
+        let later = start + Duration::from_secs(30);
+        (0..100).for_each(|_| throttle.record(false, later));
+
+        let other = capped.with_settings(Settings::new().percent_of_accepts(110), later);
+        other.record(false, later);
+
+        assert_eq!([&throttle, &capped, &other].map(|each| each.window(later)), [(101, 0); 3]);
+        assert_eq!(capped.probability(later), Ratio::percent(80));
+        assert!(other.is_throttling(), "at once");
+        let empty = throttle.with_settings(shorter, later);
+        assert_eq!((empty.window(later), empty.is_throttling()), ((0, 0), false));
     }
 
     #[test]

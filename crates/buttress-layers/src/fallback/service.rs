@@ -62,7 +62,7 @@ where
         let started = X::Case::TIMED.then(|| clock::enter(read).now());
         let facts = exchange.facts(&request);
         let look = Look::new(exchange.open(&request, facts, Side::Server), started);
-        let nothing = shared.ladder.nothing();
+        let nothing = shared.ladder.nothing(facts);
         // Who answers nothing keeps nothing.
         if nothing.is_some() || shared.state.is_shadow() {
             let inner = self.inner.call(request);

@@ -7,7 +7,7 @@ use std::{
 use buttress_core::{
     Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, Verdict, clock,
     guarded,
-    retry::{Again, Class, Course, Failure, Known, Settings, Spent, Started, Stop, When},
+    retry::{Again, Course, Failure, Known, Settings, Spent, Started, Stop, When},
 };
 
 use super::{
@@ -91,9 +91,6 @@ pub(super) enum Shadow {
     Decided,
 }
 
-/// How an attempt fails that took too long.
-pub(super) const CUT: Failure = Failure { class: Class::Retried, asked: None, unreached: false };
-
 /// One request, from its first attempt to its last.
 #[derive(Debug)]
 pub(super) struct Call<S, C: Case, K> {
@@ -127,9 +124,11 @@ impl<S, C: Case, K> Call<S, C, K> {
     #[inline]
     pub(super) fn begin(&mut self, settings: &Settings, now: Instant, can_refuse: bool) {
         let Some(limit) = settings.of_attempt() else { return };
-        // What is left to the last one is the caller's to say.
-        let is_last =
-            self.course.is_last(settings) || self.kept.is_err() && self.shadow == Shadow::Off;
+        // What is left to the last one is the caller's to say, and nothing follows upon a cut that
+        // is not retried.
+        let is_last = self.course.is_last(settings)
+            || self.kept.is_err() && self.shadow == Shadow::Off
+            || !settings.retries_timeout(self.facts.protocol);
         let is_free = self.deadline.is_some() && is_last;
         let is_limited = can_refuse && !is_free;
         self.due = now.checked_add(limit.get()).filter(|_| is_limited);
@@ -156,7 +155,7 @@ impl<S, C: Case, K> Call<S, C, K> {
     {
         let in_shadow = self.shadow == Shadow::On;
         if in_shadow {
-            self.again(CUT, now);
+            self.again_after_cut(now);
             self.shadow = Shadow::Decided;
             self.due = None;
         }
@@ -186,6 +185,15 @@ impl<S, C: Case, K> Call<S, C, K> {
         if self.tells {
             self.state.settings.load().of_budget().succeeded();
         }
+    }
+
+    /// Whether there is another attempt after one that took too long.
+    pub(super) fn again_after_cut(&mut self, now: Instant) -> Option<Again>
+    where
+        K: Kept,
+    {
+        let cut = Failure::cut(&self.state.settings.load(), self.facts.protocol);
+        self.again(cut, now)
     }
 
     /// Whether there is another attempt after this failure.

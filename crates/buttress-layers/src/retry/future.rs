@@ -15,7 +15,7 @@ use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::attempt::{Attempt, CUT, Call};
+use super::attempt::{Attempt, Call};
 use crate::clock::{read, sleep};
 
 /// The response of a [`Retry`](super::Retry) service.
@@ -182,7 +182,7 @@ where
                 Poll::Pending => {
                     let now = clock::ready(read);
                     call.attempt.time_out(now);
-                    let Some(again) = call.again(CUT, now) else {
+                    let Some(again) = call.again_after_cut(now) else {
                         let rejection = call.timed_out("timed out waiting for an attempt");
                         let context = this.context.take().expect("kept where time is limited");
                         return Poll::Ready(exchange.reject(context, rejection));

@@ -3,7 +3,9 @@
 //! A request that fails is sent again after a wait, until it succeeds or there is a reason to
 //! stop; what its caller gets is the last outcome. Which failures are retried is judged as
 //! everywhere in this suite: what is bad and another try may mend, 408, 425 and 429, and of gRPC
-//! the codes that are named. Of HTTP requests only those are repeated that do no harm twice:
+//! the codes that are named, which also say what becomes of a call that broke or took too long without
+//! one: see [`codes`](buttress_core::retry::Settings::codes). An answer that its handler calls bad,
+//! with a [`Verdict`](buttress_core::Verdict) beside a good status, is an answer. Of HTTP requests only those are repeated that do no harm twice:
 //! idempotent methods, and any with an `Idempotency-Key`. Nothing is repeated once its response
 //! was handed out.
 //!
@@ -46,7 +48,8 @@
 //!
 //! # When it stops
 //!
-//! Each reason is a [`Stop`](buttress_core::retry::Stop), counted and published. The attempts or
+//! Each reason is a [`Stop`](buttress_core::retry::Stop), counted, published, and told to observers
+//! once until it has not happened for a minute. The attempts or
 //! the backoff are used up; the next attempt could not begin before the caller's deadline; the
 //! server said not to come again, or not before longer than anybody waits; the circuit breaker
 //! further in is open, or another layer of ours refused, which is an answer and no failure; the

@@ -8,8 +8,9 @@
 //! half of what it is asked goes on doing that half.
 //!
 //! Accepted is what was answered and is not judged bad, a 404 among it. Not accepted are
-//! failures, refusals of the service such as 429 and `RESOURCE_EXHAUSTED`, and refusals by layers
-//! of ours, this one and those further in. A call that its caller gave up counts for nothing.
+//! failures, what took longer than its caller waits for, refusals of the service such as 429 and `RESOURCE_EXHAUSTED`, and refusals by layers
+//! of ours, this one and those further in. A call that its caller gave up before its time counts
+//! for nothing.
 //!
 //! # Example
 //!
@@ -47,7 +48,10 @@
 //! # Readiness and cancellation
 //!
 //! `poll_ready` is the inner service's own; the decision falls in `call`. A request counts when it
-//! ends, at the end of its response; one that is dropped before its response counts for nothing.
+//! ends, at the end of its response. One that is dropped before its response counts for nothing,
+//! but when the time is up that a [`timeout`](crate::timeout) around this layer, or
+//! [`attempt_timeout`](buttress_core::retry::Settings::attempt_timeout) of a retry, had given it:
+//! then the service has not answered in time, and has not accepted it.
 //!
 //! # Defaults
 //!

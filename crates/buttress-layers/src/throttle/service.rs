@@ -66,7 +66,7 @@ where
         let started = timed.as_ref().map(Entered::now);
         let facts = self.exchange.facts(&request);
         let case = self.exchange.open(&request, facts, Side::Client);
-        let mut admission = Admission::new(case, state, started);
+        let mut admission = Admission::new(case, state, started, clock::due());
         let guard = OnUnwind::new(|| admission.panicked(read()));
         let inner = self.inner.call(request);
         guard.defuse();
