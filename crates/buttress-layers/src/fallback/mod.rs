@@ -99,7 +99,8 @@
 //! says `public` or `s-maxage`. Nothing is stored by writing: after a `PUT`, and after a 404, the
 //! last good response is still the one of before, until it is too old. How long it may answer, is said by the response's `stale-if-error` (RFC 5861) beyond
 //! its `max-age`, or else by the settings; `must-revalidate` forbids it. An answer has its
-//! `Age`, and no `Warning`, which RFC 9111 has abolished. Of the stored response's extensions there are
+//! `Age`, and no `Warning`, which RFC 9111 has abolished. That counts on from the `Age` that the
+//! response came with; its `Date` counts with a [`wall_clock`](buttress_core::http::StaleSettings::wall_clock). Of the stored response's extensions there are
 //! none.
 //!
 //! While a service fails slowly, each caller waits for that. With

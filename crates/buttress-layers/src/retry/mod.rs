@@ -56,7 +56,8 @@
 //! body is too long or was not sent to its end; and the budget is spent. The budget is asked last.
 //!
 //! `Retry-After` and `grpc-retry-pushback-ms` are obeyed: a retry is never earlier than asked, and
-//! never earlier than the backoff. What never reached the server, for want of a connection, is
+//! never earlier than the backoff. What never reached the server, for want of a connection or
+//! because it refused the HTTP/2 stream, is
 //! sent again at once and for nothing, but only once, if it was kept: a `POST` without a key was
 //! not. A refused gRPC call is seen whether its status comes with the head or in trailers that
 //! follow at once; a head behind which nothing has come yet is handed out, so that no stream is

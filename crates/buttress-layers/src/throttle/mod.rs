@@ -58,8 +58,11 @@
 //! [`Settings::new`](buttress_core::throttle::Settings::new): twice what is accepted, over two
 //! minutes; nine in ten are refused at the most, and one request passes each second in any case.
 //! So some traffic always passes, and a service that has recovered is found out. Nothing is held
-//! back as long as half of what is asked for is accepted; a client with little traffic wants an
-//! [`allowance`](buttress_core::throttle::Settings::allowance), or its first failure counts for half.
+//! back as long as half of what is asked for is accepted. There is no least number of requests, as
+//! there is none in the book, so the first failure of a window counts for half. A client with
+//! little traffic wants a [`minimum`](buttress_core::throttle::Settings::minimum), below which
+//! nothing is held back, or an [`allowance`](buttress_core::throttle::Settings::allowance), which
+//! is never held against the service.
 //!
 //! # When not to use
 //!
