@@ -3,11 +3,11 @@
 //! A request that fails is sent again after a wait, until it succeeds or there is a reason to
 //! stop; what its caller gets is the last outcome. Which failures are retried is judged as
 //! everywhere in this suite: what is bad and another try may mend, 408, 425 and 429, and of gRPC
-//! the codes that are named, which also say what becomes of a call that broke or took too long without
-//! one: see [`codes`](buttress_core::retry::Settings::codes). An answer that its handler calls bad,
-//! with a [`Verdict`](buttress_core::Verdict) beside a good status, is an answer. Of HTTP requests only those are repeated that do no harm twice:
-//! idempotent methods, and any with an `Idempotency-Key`. Nothing is repeated once its response
-//! was handed out.
+//! the codes that are named, which also say what becomes of a call that broke or took too long
+//! without one: see [`codes`](buttress_core::retry::Settings::codes). What its handler calls bad with
+//! a [`Verdict`](buttress_core::Verdict) beside a good status is an answer. Of HTTP requests only
+//! those are repeated that do no harm twice: idempotent methods, and any with an
+//! `Idempotency-Key`. Nothing is repeated once its response was handed out.
 //!
 //! The request is *kept* while it is under way: its head is copied, and a body that streams is
 //! written down while it is sent, up to 64 KiB. Requests and bodies need not be `Clone`. What is

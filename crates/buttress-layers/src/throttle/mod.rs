@@ -8,9 +8,9 @@
 //! half of what it is asked goes on doing that half.
 //!
 //! Accepted is what was answered and is not judged bad, a 404 among it. Not accepted are
-//! failures, what took longer than its caller waits for, refusals of the service such as 429 and `RESOURCE_EXHAUSTED`, and refusals by layers
-//! of ours, this one and those further in. A call that its caller gave up before its time counts
-//! for nothing.
+//! failures, what took longer than its caller waits for, refusals of the service such as 429 and
+//! `RESOURCE_EXHAUSTED`, and refusals by layers of ours, this one and those further in. A call that
+//! its caller gave up before its time was up counts for nothing.
 //!
 //! # Example
 //!

@@ -298,17 +298,23 @@ async fn an_attempt_that_took_too_long_is_made_again_where_a_code_is_named_that_
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_upon_which_none_would_follow_has_all_the_time_of_its_caller() {
-    for (code, answered) in [(Code::Aborted, true), (Code::Unavailable, false)] {
-        let slow = service_fn(|_: Request<()>| async {
-            tokio::time::sleep(100 * MS).await;
-            Ok::<_, BoxError>(ok())
+    for (code, calls, took) in [(Code::Aborted, 1, 100), (Code::Unavailable, 3, 202)] {
+        let (count, start) = (Arc::new(AtomicU32::new(0)), Instant::now());
+        let made = Arc::clone(&count);
+        let slow = service_fn(move |_: Request<()>| {
+            made.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(100 * MS).await;
+                Ok::<_, BoxError>(ok())
+            }
         });
         let settings = every(MS).codes([code]).attempt_timeout(TimeLimit::from_millis(50));
         let mut request = request();
-        request.headers_mut().insert("grpc-timeout", "120m".parse().unwrap());
+        request.headers_mut().insert("grpc-timeout", "300m".parse().unwrap());
 
         let outcome = RetryLayer::new("r", settings).layer(slow).oneshot(request).await;
 
-        assert_eq!(outcome.is_ok(), answered, "{code:?}");
+        assert!(outcome.is_ok(), "{code:?}: the last one is not cut before its caller's time");
+        assert_eq!((count.load(Ordering::Relaxed), start.elapsed().as_millis()), (calls, took));
     }
 }
