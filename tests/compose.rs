@@ -195,7 +195,7 @@ async fn a_throttle_learns_of_attempts_that_a_retry_cuts() {
 // A06
 #[tokio::test(start_paused = true)]
 async fn a_throttle_learns_of_calls_that_a_timeout_around_it_cuts() {
-    let throttle = ThrottleLayer::new("t", Excess::new());
+    let throttle = ThrottleLayer::new("t", Excess::new().allowance(99));
     let limit = TimeoutLayer::new("t", TimeLimit::from_millis(50));
     let stack = ServiceBuilder::new().layer(limit).layer(throttle.clone()).service(hanging());
 
