@@ -1,7 +1,7 @@
 use std::{mem, time::Instant};
 
 use buttress_core::{
-    Case, End, Facts, Kept, Lease, Protocol, Side, Stage,
+    Case, End, Facts, Judge, Kept, Lease, Protocol, Side, Stage, clock,
     hedge::{Next, Pushback, Race},
     retry::{Class, Failure, Known, Started, Stop, Wait},
 };
@@ -64,6 +64,26 @@ impl<S, C: Case> Call<S, C> {
             let took = now.saturating_duration_since(self.began);
             self.state.settings.load().learn(took, answered, now);
         }
+    }
+
+    /// Whether the head of the first attempt's response alone says that all is well; then it is
+    /// handed out.
+    #[inline]
+    pub(super) fn is_good<X, Request, Response, Error>(
+        &mut self,
+        exchange: &X,
+        response: &Response,
+    ) -> bool
+    where
+        X: Judge<Request, Response, Error, Case = C>,
+    {
+        let now = self.attempt.ends(|| clock::ready(read));
+        exchange.head(&mut self.attempt.case, response);
+        let good = self.attempt.is_good(now);
+        if good && self.learns {
+            self.learn(true, clock::ready(read));
+        }
+        good
     }
 
     /// The first attempt is given up in favour of another.

@@ -8,7 +8,7 @@ use std::{
 
 use buttress_core::{Case, Judge, Kept, OnUnwind, Resend, Side, clock, hedge::Next};
 use pin_project::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Instant as TimerInstant, Sleep};
 use tower_service::Service;
 
 use super::{
@@ -69,8 +69,8 @@ where
     type Output = Result<Response, S::Error>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
         let (call, exchange) = (this.call, &*this.exchange);
         // What is inside may wait in its future, and call on from there.
         let _scopes = (clock::poll(call.nested), call.known.cover());
@@ -90,38 +90,19 @@ where
         if let Poll::Ready(outcome) = polled {
             // What is inside goes now: the body that it sends has then said how far it came.
             this.primary.set(Primary::Over);
-            let state = &call.state;
-            let settings = || state.settings.load();
-            let judged = match outcome {
-                Ok(response) => {
-                    let now = call.attempt.ends(|| clock::ready(read));
-                    exchange.head(&mut call.attempt.case, &response);
-                    if call.attempt.is_good(now) {
-                        if call.learns {
-                            call.learn(true, clock::ready(read));
-                        }
-                        drop_others(this.lanes, call);
-                        this.timer.set(None);
-                        call.tell_answered(Answered::Well);
-                        return Poll::Ready(Ok(exchange.lay_open(response)));
-                    }
-                    in_doubt::<_, X, Request, S::Response, _, _>(
-                        &mut call.attempt,
-                        exchange,
-                        response,
-                        now,
-                        settings,
-                        cx,
-                    )
+            let outcome = match outcome {
+                Ok(response) if call.is_good::<X, Request, _, S::Error>(exchange, &response) => {
+                    drop_others(this.lanes, call);
+                    this.timer.set(None);
+                    call.tell_answered(Answered::Well);
+                    return Poll::Ready(Ok(exchange.lay_open(response)));
                 }
-                Err(error) => judge::<_, X, Request, S::Response, _, _>(
-                    &mut call.attempt,
-                    exchange,
-                    Err(error),
-                    settings,
-                    cx,
-                ),
+                outcome => outcome,
             };
+            let (attempt, state) = (&mut call.attempt, &call.state);
+            let settings = || state.settings.load();
+            let judged =
+                in_doubt::<_, X, Request, _, _, _>(attempt, exchange, outcome, settings, cx);
             match judged {
                 Judged::Answer(answer, answered) => {
                     if call.learns {
@@ -144,6 +125,29 @@ where
                 }
             }
         }
+        self.poll_others(rang, cx)
+    }
+}
+
+impl<S, X, Request, Response, C, K, L>
+    ResponseFuture<S, S::Future, X, C, Request, Response, S::Error, K, L>
+where
+    S: Service<Request> + Clone,
+    C: Case,
+    K: Kept,
+    X: Judge<Request, S::Response, S::Error, Case = C>
+        + Resend<Request, S::Response, Kept = K, Response = Response>,
+    L: Lanes<S, S::Future, C>,
+{
+    /// Polls the attempts after the first, and sends the next ones when they are due. `rang` says
+    /// for when the timer was set that has just rung.
+    fn poll_others(
+        self: Pin<&mut Self>,
+        rang: Option<TimerInstant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, S::Error>> {
+        let mut this = self.project();
+        let (call, exchange) = (this.call, &*this.exchange);
         let (mut first, mut latest) = (0, call.began);
         loop {
             for number in first..call.race.fired() {

@@ -1,4 +1,4 @@
-use std::{sync::Arc, task::Context, time::Instant};
+use std::{sync::Arc, task::Context};
 
 use buttress_core::{
     Case, Judge, Resend, Verdict, clock,
@@ -46,6 +46,40 @@ where
 {
     let response = match outcome {
         Ok(response) => response,
+        failed => {
+            return in_doubt::<_, _, Request, _, _, _>(attempt, exchange, failed, settings, cx);
+        }
+    };
+    let now = attempt.ends(|| clock::ready(read));
+    exchange.head(&mut attempt.case, &response);
+    if attempt.is_good(now) {
+        return Judged::Answer(Ok(exchange.lay_open(response)), Answered::Well);
+    }
+    in_doubt::<_, _, Request, _, _, _>(attempt, exchange, Ok(response), settings, cx)
+}
+
+/// As [`judge`], of one whose response is not good by its head alone, if it has one.
+#[cold]
+pub(super) fn in_doubt<C, X, Request, Response, Error, Opened>(
+    attempt: &mut Attempt<C>,
+    exchange: &X,
+    outcome: Result<Response, Error>,
+    settings: impl FnOnce() -> arc_swap::Guard<Arc<Settings>>,
+    cx: &mut Context<'_>,
+) -> Judged<Opened, Error>
+where
+    C: Case,
+    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
+{
+    match outcome {
+        Ok(response) => {
+            let now = attempt.ends(|| clock::ready(read));
+            let (response, doubted) =
+                doubt::<X, Request, Response, Error, C>(attempt, exchange, response, now, cx);
+            let is_good = doubted.as_ref().is_none_or(|it| it.judgement.verdict == Verdict::Good);
+            let failure = doubted.and_then(|doubted| doubted.failure(settings().rules()));
+            told(Ok(response), is_good, failure)
+        }
         Err(error) => {
             let (now, settings) = (clock::ready(read), settings());
             let (judgement, failure) = failure::<X, Request, Response, _, _>(
@@ -55,36 +89,9 @@ where
                 now,
                 settings.rules(),
             );
-            return told(Err(error), judgement.verdict == Verdict::Good, failure);
+            told(Err(error), judgement.verdict == Verdict::Good, failure)
         }
-    };
-    let now = attempt.ends(|| clock::ready(read));
-    exchange.head(&mut attempt.case, &response);
-    if attempt.is_good(now) {
-        return Judged::Answer(Ok(exchange.lay_open(response)), Answered::Well);
     }
-    in_doubt::<_, _, Request, _, _, _>(attempt, exchange, response, now, settings, cx)
-}
-
-/// Judges an attempt whose response is not good by its head alone.
-#[cold]
-pub(super) fn in_doubt<C, X, Request, Response, Error, Opened>(
-    attempt: &mut Attempt<C>,
-    exchange: &X,
-    response: Response,
-    now: Instant,
-    settings: impl FnOnce() -> arc_swap::Guard<Arc<Settings>>,
-    cx: &mut Context<'_>,
-) -> Judged<Opened, Error>
-where
-    C: Case,
-    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
-{
-    let (response, doubted) =
-        doubt::<X, Request, Response, Error, C>(attempt, exchange, response, now, cx);
-    let is_good = doubted.as_ref().is_none_or(|it| it.judgement.verdict == Verdict::Good);
-    let failure = doubted.and_then(|doubted| doubted.failure(settings().rules()));
-    told(Ok(response), is_good, failure)
 }
 
 fn told<Response, Error>(

@@ -7,7 +7,8 @@ use std::{
 };
 
 use buttress_core::{
-    Case, Judge, Kept, OnUnwind, Reject, Resend, Side, Verdict, clock, retry::Stop,
+    Case, Judge, Kept, OnUnwind, Reject, Resend, Side, Verdict, clock,
+    retry::{Again, Stop},
 };
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
@@ -135,40 +136,19 @@ where
                     if call.is_good(ended) {
                         return Poll::Ready(Ok(exchange.lay_open(response)));
                     }
-                    let (response, doubted) = doubt::<X, Request, _, S::Error, _>(
-                        &mut call.attempt,
-                        exchange,
-                        response,
-                        ended,
-                        cx,
+                    let (response, again) = doubted::<_, X, Request, _, S::Error, _, _>(
+                        call, this.kept, exchange, response, cx,
                     );
-                    if doubted.as_ref().is_none_or(|it| it.judgement.verdict == Verdict::Good) {
-                        call.succeeded();
-                    }
-                    let failure =
-                        doubted.and_then(|doubted| doubted.failure(&call.state.settings.load()));
-                    let Some(again) = failure.and_then(|failure| {
-                        call.again(failure, check(this.kept), clock::ready(read))
-                    }) else {
-                        return Poll::Ready(Ok(response));
-                    };
+                    let Some(again) = again else { return Poll::Ready(Ok(response)) };
                     // Not kept through the wait: it holds a connection, or somebody's permit.
                     drop(response);
                     again
                 }
                 Poll::Ready(Err(error)) => {
-                    let now = clock::ready(read);
-                    let settings = call.state.settings.load();
-                    let (_, failure) = failure::<X, Request, S::Response, _, _>(
-                        &mut call.attempt,
-                        exchange,
-                        &error,
-                        now,
-                        &settings,
+                    let again = failed::<_, X, Request, S::Response, _, _, _>(
+                        call, this.kept, exchange, &error,
                     );
-                    let Some(again) = failure.and_then(|failure| {
-                        call.again(failure, check(this.kept), clock::ready(read))
-                    }) else {
+                    let Some(again) = again else {
                         return Poll::Ready(Err(exchange.inner(error)));
                     };
                     drop(error);
@@ -245,6 +225,47 @@ where
     let inner = call.attempt.guard(|| service.call(request));
     step.set(Step::Running { inner });
     Poll::Ready(Ok(()))
+}
+
+/// What is to be done about a response that is not good by its head alone.
+fn doubted<S, X, Request, Response, Error, C: Case, K: Kept>(
+    call: &mut Call<S, C>,
+    kept: &Result<K, Stop>,
+    exchange: &X,
+    response: Response,
+    cx: &mut Context<'_>,
+) -> (<X as Resend<Request, Response>>::Response, Option<Again>)
+where
+    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
+{
+    let attempt = &mut call.attempt;
+    // Most are good, or their caller's own fault, and then nobody asks what time it is.
+    let now = attempt.ends(|| clock::ready(read));
+    let (response, doubted) =
+        doubt::<X, Request, _, Error, _>(attempt, exchange, response, now, cx);
+    if doubted.as_ref().is_none_or(|it| it.judgement.verdict == Verdict::Good) {
+        call.succeeded();
+    }
+    let failure = doubted.and_then(|doubted| doubted.failure(&call.state.settings.load()));
+    (response, failure.and_then(|failure| call.again(failure, check(kept), clock::ready(read))))
+}
+
+/// What is to be done about an error.
+fn failed<S, X, Request, Response, Error, C: Case, K: Kept>(
+    call: &mut Call<S, C>,
+    kept: &Result<K, Stop>,
+    exchange: &X,
+    error: &Error,
+) -> Option<Again>
+where
+    X: Judge<Request, Response, Error, Case = C>,
+{
+    let (attempt, now) = (&mut call.attempt, clock::ready(read));
+    let settings = call.state.settings.load();
+    let (_, failure) =
+        failure::<X, Request, Response, _, _>(attempt, exchange, error, now, &settings);
+    drop(settings);
+    call.again(failure?, check(kept), now)
 }
 
 /// Whether the request can be made again by now.

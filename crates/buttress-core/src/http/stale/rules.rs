@@ -291,7 +291,7 @@ impl StaleSettings {
     fn age(&self, headers: &HeaderMap) -> Duration {
         let said = headers.get(header::AGE).map_or(Duration::ZERO, |age| seconds(age.as_bytes()));
         let apparent = self.wall_clock.as_ref().and_then(|now| {
-            let date = date(headers, &header::DATE)??;
+            let date = date(headers.get(header::DATE)?)?;
             // One that is in the future says nothing.
             now().duration_since(date).ok()
         });
@@ -350,18 +350,16 @@ fn keeps_status(status: StatusCode) -> bool {
 
 /// What `Expires` says, counted from the response's own `Date`.
 fn expires(headers: &HeaderMap) -> Option<Duration> {
-    let Some(expires) = date(headers, &header::EXPIRES)? else {
+    let Some(expires) = date(headers.get(header::EXPIRES)?) else {
         // One that is no date is in the past: RFC 9111, section 5.3.
         return Some(Duration::ZERO);
     };
-    let date = date(headers, &header::DATE)??;
+    let date = date(headers.get(header::DATE)?)?;
     Some(expires.duration_since(date).unwrap_or_default())
 }
 
-/// What a header says that is to be a date: `Some(None)` if it is none.
-fn date(headers: &HeaderMap, name: &HeaderName) -> Option<Option<SystemTime>> {
-    let value = headers.get(name)?;
-    Some(httpdate::parse_http_date(value.to_str().unwrap_or_default()).ok())
+fn date(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
 /// What is kept of a request for as long as it is under way.
