@@ -12,12 +12,17 @@ use std::{
 };
 
 use buttress::{
-    BoxError, Kind, Plain, Rate, Rejection,
+    BoxError, Kind, Plain, Rate, Rejection, TimeLimit,
     breaker::{BreakerLayer, Settings as Trips, State},
     bulkhead::{BulkheadLayer, Refusal},
     rate_limit::RateLimitLayer,
     retry::{Backoff, Budget, RetryLayer, Settings, Stop},
+    throttle::{Settings as Excess, ThrottleLayer},
+    timeout::TimeoutLayer,
 };
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 /// A service that fails so many times and then answers; its clones count together.
@@ -165,4 +170,41 @@ async fn a_breaker_inside_of_endless_retries_sees_each_attempt() {
     let totals = breaker.handle().totals();
     assert_eq!((attempts(&retry), service.calls()), (3, 3));
     assert_eq!((totals.successes, totals.failures), (1, 2));
+}
+
+/// A service that never answers.
+fn hanging()
+-> impl Service<Request<()>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send>
++ Clone
++ Send {
+    service_fn(|_: Request<()>| pending())
+}
+
+// A06: what did not answer in time was not accepted, whoever said that time was up; design.md, law 4.
+#[tokio::test(start_paused = true)]
+async fn a_throttle_learns_of_attempts_that_a_retry_cuts() {
+    let throttle = ThrottleLayer::new("t", Excess::new().allowance(9));
+    let retry = RetryLayer::new("r", at_once().attempt_timeout(TimeLimit::from_millis(50)));
+    let stack = ServiceBuilder::new().layer(retry).layer(throttle.clone());
+
+    assert!(stack.service(hanging()).oneshot(Request::new(())).await.is_err());
+
+    assert_eq!(throttle.handle().window(), (3, 0));
+}
+
+// A06
+#[tokio::test(start_paused = true)]
+async fn a_throttle_learns_of_calls_that_a_timeout_around_it_cuts() {
+    let throttle = ThrottleLayer::new("t", Excess::new().allowance(99));
+    let limit = TimeoutLayer::new("t", TimeLimit::from_millis(50));
+    let stack = ServiceBuilder::new().layer(limit).layer(throttle.clone()).service(hanging());
+
+    for _ in 0..10 {
+        assert!(stack.clone().oneshot(Request::new(())).await.is_err());
+    }
+    assert_eq!(throttle.handle().window(), (10, 0));
+
+    let early = tokio::time::timeout(Duration::from_millis(49), stack.oneshot(Request::new(())));
+    assert!(early.await.is_err());
+    assert_eq!(throttle.handle().window(), (10, 0), "one that left in time says nothing");
 }

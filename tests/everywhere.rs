@@ -1,7 +1,7 @@
-//! A plain `.layer(..)` of breakers, bulkheads, hedges, fallbacks and limits of a fleet, in each
-//! configuration and each world.
+//! A plain `.layer(..)` of breakers, bulkheads, retries, hedges, throttles, fallbacks and limits of a
+//! fleet, in each configuration and each world.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{Router, body::Body, handler::Handler, routing::get};
 use buttress::{
@@ -11,6 +11,8 @@ use buttress::{
     fallback::{FallbackLayer, StaleCache, StaleSettings},
     hedge::{Delay, HedgeLayer, Settings as Hedges, Switch},
     http::StatusRules,
+    retry::{Backoff, RetryLayer, Settings as Retries},
+    throttle::{Settings as Excess, ThrottleLayer},
 };
 use buttress_redis::{FleetLimitLayer, Lease, MemoryStore, Settings as How};
 use buttress_tests::{Moody, ask, channel, http_client, http2_client, serve_grpc, soon};
@@ -74,6 +76,23 @@ macro_rules! hedges {
         $with!(HedgeLayer::new("h", Hedges::default()).switch(|_: &_| Some(Switch::On)));
     };
 }
+macro_rules! retries {
+    ($with:ident) => {
+        $with!(RetryLayer::new("r", Retries::default()));
+        $with!(RetryLayer::new(
+            "r",
+            Retries::new(Backoff::constant(Duration::ZERO))
+                .attempt_timeout(TimeLimit::from_secs(9))
+        ));
+        $with!(RetryLayer::new("r", Retries::plain()).judge(StatusRules::DEFAULT));
+    };
+}
+macro_rules! throttles {
+    ($with:ident) => {
+        $with!(ThrottleLayer::new("t", Excess::new()));
+        $with!(ThrottleLayer::new("t", Excess::new()).judge(StatusRules::DEFAULT));
+    };
+}
 macro_rules! fallbacks {
     ($with:ident) => {
         $with!(FallbackLayer::new("f").respond(StatusCode::OK, "text/plain", "x"));
@@ -134,7 +153,9 @@ async fn axum_takes_each_on_routers_routes_methods_and_handlers() {
     }
     bulkheads!(on);
     breakers!(on);
+    retries!(on);
     hedges!(on);
+    throttles!(on);
     fallbacks!(on);
     fleet_limits!(on);
 }
@@ -150,7 +171,9 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     }
     bulkheads!(whole);
     breakers!(whole);
+    retries!(whole);
     hedges!(whole);
+    throttles!(whole);
     fallbacks!(whole);
     fleet_limits!(whole);
     let address = serve_grpc(Server::builder().add_service(HealthServer::new(Moody))).await;
@@ -162,7 +185,9 @@ async fn tonic_takes_each_on_a_server_and_a_channel() {
     }
     bulkheads!(client);
     breakers!(client);
+    retries!(client);
     hedges!(client);
+    throttles!(client);
     fallbacks!(client);
     fleet_limits!(client);
 }
@@ -179,7 +204,9 @@ async fn tonic_takes_each_on_a_service() {
     }
     bulkheads!(each);
     breakers!(each);
+    retries!(each);
     hedges!(each);
+    throttles!(each);
     fallbacks!(each);
     fleet_limits!(each);
 }
@@ -198,7 +225,9 @@ async fn reqwest_and_hyper_take_each() {
     }
     bulkheads!(reqwests);
     breakers!(reqwests);
+    retries!(reqwests);
     hedges!(reqwests);
+    throttles!(reqwests);
     fallbacks!(reqwests);
     fleet_limits!(reqwests);
     macro_rules! hypers {
@@ -209,7 +238,9 @@ async fn reqwest_and_hyper_take_each() {
     }
     bulkheads!(hypers);
     breakers!(hypers);
+    retries!(hypers);
     hedges!(hypers);
+    throttles!(hypers);
     fallbacks!(hypers);
     fleet_limits!(hypers);
 }

@@ -12,16 +12,18 @@ use std::{
 use ::reqwest::{Body as ReqwestBody, Client, ClientBuilder};
 use axum::{Router, body::Body, extract::Request as AxumRequest, routing::any};
 use buttress::{
-    BoxError, TimeLimit,
+    BoxError, Ratio, TimeLimit,
     reqwest::{HttpClient, client},
-    retry::{Backoff, Budget, RetryLayer, Settings, Stop},
+    retry::{Backoff, Budget, Percentage, RetryLayer, Settings, Stop},
     timeout::TimeoutLayer,
 };
 use buttress_tests::{listen, serve, soon};
+use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
+use hyper_util::rt::TokioExecutor;
 use tower::{ServiceBuilder, ServiceExt};
 
 fn retry(attempts: u32) -> RetryLayer {
@@ -34,8 +36,8 @@ fn http2() -> ClientBuilder {
     Client::builder().no_proxy().http2_prior_knowledge()
 }
 
-/// An HTTP/2 server that refuses each stream, and counts them.
-async fn refusing() -> (SocketAddr, Arc<AtomicUsize>) {
+/// An HTTP/2 server that refuses so many streams, answers those after them, and counts them all.
+async fn refusing(refused: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let (listener, address) = listen().await;
     let count = Arc::new(AtomicUsize::new(0));
     let streams = Arc::clone(&count);
@@ -46,8 +48,11 @@ async fn refusing() -> (SocketAddr, Arc<AtomicUsize>) {
                 let mut connection = h2::server::handshake(connection).await?;
                 while let Some(stream) = connection.accept().await {
                     let (_, mut respond) = stream?;
-                    streams.fetch_add(1, Ordering::Relaxed);
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    if streams.fetch_add(1, Ordering::Relaxed) < refused {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    } else {
+                        respond.send_response(Response::new(()), true)?;
+                    }
                 }
                 Ok::<_, h2::Error>(())
             });
@@ -68,7 +73,7 @@ async fn reqwest_retries_by_itself_unless_the_client_was_built_without() {
         // Whatever the builder was told before.
         (HttpClient::build(http2().retry(::reqwest::retry::for_host("127.0.0.1"))).unwrap(), 1),
     ] {
-        let (address, streams) = refusing().await;
+        let (address, streams) = refusing(usize::MAX).await;
 
         assert!(soon(client.oneshot(get(address))).await.is_err());
 
@@ -78,16 +83,51 @@ async fn reqwest_retries_by_itself_unless_the_client_was_built_without() {
 
 #[tokio::test]
 async fn attempts_multiply_unless_the_client_was_built_without_retries() {
-    for (client, expected) in [(http2().build().unwrap(), 9), (client(http2()).unwrap(), 3)] {
-        let ((address, streams), retry) = (refusing().await, retry(3));
+    for (client, expected) in [(http2().build().unwrap(), 12), (client(http2()).unwrap(), 4)] {
+        let ((address, streams), retry) = (refusing(usize::MAX).await, retry(3));
         let request = client.get(format!("http://{address}/")).build().unwrap();
 
         let stack = ServiceBuilder::new().layer(retry.clone()).service(client);
         assert!(soon(stack.oneshot(request)).await.is_err());
 
         assert_eq!(streams.load(Ordering::Relaxed), expected);
-        assert_eq!(retry.handle().snapshot().retries(), 2, "that is all the layer knows of");
+        let counts = retry.handle().snapshot();
+        assert_eq!((counts.transparent(), counts.retries()), (1, 2), "all that the layer knows of");
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_its_server_refused_is_asked_for_again_and_nobody_pays() {
+    let broke = || Budget::from(Percentage::new(Ratio::ZERO).floor(0));
+    let retry = || RetryLayer::new("r", Settings::default().budget(broke()));
+
+    let ((address, streams), layer) = (refusing(1).await, retry());
+    let native = client(http2()).unwrap();
+    let request = native.get(format!("http://{address}/")).build().unwrap();
+    let stack = ServiceBuilder::new().layer(layer.clone()).service(native);
+    assert_eq!(soon(stack.oneshot(request)).await.unwrap().status(), 200);
+    let counts = layer.handle().snapshot();
+    assert_eq!((counts.transparent(), counts.retries()), (1, 0));
+    assert_eq!(streams.load(Ordering::Relaxed), 2);
+
+    let ((address, streams), layer) = (refusing(1).await, retry());
+    let mut hyper = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+    let hyper = hyper.http2_only(true).build_http::<Full<Bytes>>();
+    let request = Request::get(format!("http://{address}/")).body(Full::default()).unwrap();
+    let stack = ServiceBuilder::new().layer(layer.clone()).service(hyper);
+    assert_eq!(soon(stack.oneshot(request)).await.unwrap().status(), 200);
+    let counts = layer.handle().snapshot();
+    assert_eq!((counts.transparent(), counts.retries()), (1, 0));
+    assert_eq!(streams.load(Ordering::Relaxed), 2);
+
+    // A second time it is a failure like any other.
+    let ((address, streams), layer) = (refusing(2).await, retry());
+    let native = client(http2()).unwrap();
+    let request = native.get(format!("http://{address}/")).build().unwrap();
+    let stack = ServiceBuilder::new().layer(layer.clone()).service(native);
+    assert!(soon(stack.oneshot(request)).await.is_err());
+    assert_eq!(layer.handle().snapshot().stopped(Stop::Budget), 1);
+    assert_eq!(streams.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

@@ -35,6 +35,12 @@ pub struct Auto;
 /// let error: BoxError = Reject::<(), (), LinkDown>::inner(&Auto, LinkDown);
 /// assert!(error.is::<LinkDown>());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not known as the error of a client",
+    note = "if it is an error of yours, write `impl ClientError for {Self} {{}}`; it has to turn into a `BoxError`",
+    note = "otherwise choose how refusals surface: `.on_reject(Raise)` for a boxed error, `.on_reject(Typed)` where `{Self}: From<Rejection>`, or `.on_reject(With(closure))`",
+    note = "a service of your own requests and responses takes `.exchange(Plain)`"
+)]
 pub trait ClientError: Into<BoxError> {}
 
 impl ClientError for BoxError {}

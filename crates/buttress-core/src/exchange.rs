@@ -58,6 +58,11 @@ pub trait Reject<Req, Res, Err>: Clone {
 }
 
 /// How a call is read, judged up to its end, and watched in one world.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not know how to judge a call of `{Req}` that answers `{Res}`",
+    note = "it knows requests and responses of `http` and of reqwest; what a client of yours makes of them has to be one of those",
+    note = "a service of your own requests and responses takes `.exchange(Plain)`"
+)]
 pub trait Judge<Req, Res, Err>: Clone {
     /// One call, as it is judged.
     type Case: Case;

@@ -15,6 +15,16 @@ pub struct Facts {
     pub code: Option<Code>,
 }
 
+impl Facts {
+    /// Whether the status, or the code, says that all is well, as far as there is one.
+    pub(crate) fn is_well(self) -> bool {
+        match self.protocol {
+            Protocol::Grpc => self.code.is_none_or(|code| code == Code::Ok),
+            Protocol::Http | Protocol::Plain => self.status.is_none_or(|status| status < 400),
+        }
+    }
+}
+
 /// How a caller speaks. Told by each request, for one port may serve them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {

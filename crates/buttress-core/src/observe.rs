@@ -13,6 +13,7 @@ use crate::{
     Rate, TimeLimit,
     breaker::{Cause, Transition},
     fallback::Turn,
+    retry::Stop,
 };
 
 /// Hears of what rarely happens to a layer: a state that moved, a limit that changed.
@@ -93,6 +94,9 @@ pub enum Change {
     },
     /// A retry budget refused for the first time since it last granted; or grants again.
     BudgetDry(bool),
+    /// A request failed and is not tried again. Told once for each reason, and again when that
+    /// comes back after a minute.
+    Stopped(Stop),
     /// A throttle began to refuse; or refuses nothing any more.
     Throttling(bool),
     /// A table of labels is full: what is new from now on is counted under `__other__`.
@@ -182,6 +186,7 @@ impl fmt::Display for Change {
             Self::KeysFull { capacity } => {
                 write!(f, "{capacity} keys known and no room for more: new ones push out old ones")
             }
+            Self::Stopped(stop) => write!(f, "a request was not tried again: {}", stop.as_str()),
             Self::Throttling(true) => f.write_str("throttling"),
             Self::Throttling(false) => f.write_str("no longer throttling"),
             Self::BudgetDry(true) => f.write_str("retry budget spent: failures are passed on"),

@@ -1,7 +1,7 @@
 //! Counts of the last so many slices of time.
 
 use std::{
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ pub(crate) const fn is_within(of: u32, slice: u32) -> bool {
 }
 
 /// Cuts time into numbered slices, from the first instant that it is shown.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Slicer {
     origin: OnceLock<Instant>,
     slice: u64,
@@ -44,6 +44,12 @@ impl Slicer {
         let slice = u64::try_from(nanos).unwrap_or(u64::MAX).max(2);
         let inverse = u64::try_from((1_u128 << 64) / u128::from(slice)).unwrap_or(u64::MAX);
         Self { origin: OnceLock::new(), slice, inverse }
+    }
+
+    /// The same slices. They begin now if they have not begun.
+    pub(crate) fn beginning(&self, now: Instant) -> Self {
+        self.since_origin(now);
+        self.clone()
     }
 
     /// The number of the slice that `now` is in. Numbers start again from 0 after 2^32 slices.
@@ -79,7 +85,8 @@ fn nanos(duration: Duration) -> u64 {
 /// a stripe, most often to itself.
 #[derive(Debug)]
 pub(crate) struct Slices {
-    stripes: Box<[Padded<[AtomicU64; SLICES]>]>,
+    /// Shared by throttles of which one took the other's place.
+    stripes: Arc<[Padded<[AtomicU64; SLICES]>]>,
 }
 
 /// A slice's number, and what goes with it: one word.
@@ -106,6 +113,11 @@ impl Slices {
     pub(crate) fn with_stripes(stripes: usize) -> Self {
         let cells = |_| Padded(std::array::from_fn(|_| AtomicU64::new(0)));
         Self { stripes: (0..stripes).map(cells).collect() }
+    }
+
+    /// The same counts, for another owner.
+    pub(crate) fn share(&self) -> Self {
+        Self { stripes: Arc::clone(&self.stripes) }
     }
 
     /// Counts one event.

@@ -35,6 +35,7 @@ pub struct Settings {
     /// In billionths.
     multiplier: u64,
     allowance: u32,
+    minimum: u32,
     most: Ratio,
     window: TimeLimit,
     one_in: TimeLimit,
@@ -48,6 +49,7 @@ impl Settings {
         Self {
             multiplier: 2 * WHOLE,
             allowance: 0,
+            minimum: 0,
             most: Ratio::percent(90),
             window: TimeLimit::from_secs(120),
             one_in: TimeLimit::from_secs(1),
@@ -86,6 +88,18 @@ impl Settings {
         self
     }
 
+    /// Nothing is refused as long as a window holds fewer requests than this: so few say nothing
+    /// about a service. From there on all of them count, which is how it differs from an
+    /// [`allowance`](Self::allowance).
+    ///
+    /// 0 unless told otherwise, as the book has it, and as Envoy's admission control has its
+    /// `rps_threshold`: a first failure then counts for half, which a client that asks often has
+    /// forgotten a moment later. One that asks a few times in a window wants 10 or more.
+    pub const fn minimum(mut self, requests: u32) -> Self {
+        self.minimum = requests;
+        self
+    }
+
     /// No more than this share is refused.
     pub const fn at_most(mut self, share: Ratio) -> Self {
         self.most = share;
@@ -108,6 +122,9 @@ impl Settings {
     /// accepted. Rounded down.
     #[must_use]
     pub fn probability(&self, requests: u64, accepts: u64) -> Ratio {
+        if requests < self.minimum.into() {
+            return Ratio::ZERO;
+        }
         let whole = u128::from(WHOLE);
         let counted = u128::from(requests.saturating_sub(self.allowance.into())) * whole;
         let excess = counted.saturating_sub(u128::from(self.multiplier) * u128::from(accepts));
@@ -129,8 +146,9 @@ const WHOLE: u64 = 1_000_000_000;
 pub struct Throttle {
     settings: Settings,
     slicer: Slicer,
-    requests: Slices,
     accepts: Slices,
+    /// The other requests. So each is counted in one place.
+    failures: Slices,
     /// The slice in which the probability was worked out, and the probability in billionths. As
     /// long as that is 0 a call costs no more than to look here.
     known: AtomicU64,
@@ -145,11 +163,30 @@ impl Throttle {
         Self {
             settings,
             slicer: Slicer::new(settings.window),
-            requests: Slices::new(),
             accepts: Slices::new(),
+            failures: Slices::new(),
             known: AtomicU64::new(0),
             passed: AtomicU64::new(0),
         }
+    }
+
+    /// A throttle with other settings. Where they look back as far, it shares the window of this
+    /// one, and what is recorded in either counts in both; otherwise it has seen nothing.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings, now: Instant) -> Self {
+        if settings.window != self.settings.window {
+            return Self::new(settings);
+        }
+        let throttle = Self {
+            settings,
+            slicer: self.slicer.beginning(now),
+            accepts: self.accepts.share(),
+            failures: self.failures.share(),
+            known: AtomicU64::new(0),
+            passed: AtomicU64::new(self.passed.load(Ordering::Relaxed)),
+        };
+        throttle.work_out(throttle.slicer.number(now));
+        throttle
     }
 
     /// What it was made of.
@@ -184,10 +221,8 @@ impl Throttle {
     #[inline]
     pub fn record(&self, accepted: bool, now: Instant) {
         let slice = self.slicer.number(now);
-        self.requests.add(slice);
-        if accepted {
-            self.accepts.add(slice);
-        }
+        let outcomes = if accepted { &self.accepts } else { &self.failures };
+        outcomes.add(slice);
         // While all is well an acceptance changes nothing, and there is nothing to work out.
         let (of, known) = unpack(self.known.load(Ordering::Relaxed));
         if !accepted || known != 0 || of != slice {
@@ -204,15 +239,17 @@ impl Throttle {
     /// How many requests the window holds, and how many of them were accepted.
     #[must_use]
     pub fn window(&self, now: Instant) -> (u64, u64) {
-        let slice = self.slicer.number(now);
+        self.sums(self.slicer.number(now))
+    }
+
+    fn sums(&self, slice: u32) -> (u64, u64) {
         let accepts = self.accepts.sum(slice);
-        (self.requests.sum(slice), accepts)
+        (accepts + self.failures.sum(slice), accepts)
     }
 
     fn work_out(&self, slice: u32) -> Ratio {
-        // An acceptance comes after its request, so it is read before.
-        let accepts = self.accepts.sum(slice);
-        let probability = self.settings.probability(self.requests.sum(slice), accepts);
+        let (requests, accepts) = self.sums(slice);
+        let probability = self.settings.probability(requests, accepts);
         let known = pack(slice, probability.parts_per_billion());
         // Relaxed: the next outcome puts right what two threads at once got in the wrong order.
         if self.known.load(Ordering::Relaxed) != known {
@@ -338,6 +375,22 @@ mod tests {
     }
 
     #[test]
+    fn below_its_minimum_a_window_says_nothing_and_from_there_on_all_of_it_counts() {
+        let settings = Settings::new().minimum(10);
+        let throttle = Throttle::new(settings);
+
+        (0..9).for_each(|_| throttle.record(false, start()));
+        assert!(throttle.admits(|| unreachable!(), || unreachable!()));
+        throttle.record(false, start());
+
+        assert_eq!(throttle.probability(start()), Ratio::percent(90));
+        // A06, from the minimum on.
+        assert_eq!(millionths(settings.at_most(Ratio::ONE), 100, 25), 495_050);
+        assert_eq!(millionths(settings, 9, 0), 0);
+        assert_eq!(millionths(settings.at_most(Ratio::ONE), 10, 0), 909_091);
+    }
+
+    #[test]
     fn all_pass_while_all_is_accepted_and_nobody_asks_for_the_time() {
         let throttle = Throttle::new(Settings::new());
         let start = start();
@@ -365,6 +418,25 @@ mod tests {
 
         // (400 - 2 x 100) / 401, and four standard deviations.
         assert!(admitted.abs_diff(50_125) < 640, "{admitted} with seed 3");
+    }
+
+    #[test]
+    fn other_settings_share_a_window_of_the_same_length_in_both_directions() {
+        let (start, shorter) = (start(), Settings::new().over(TimeLimit::from_secs(60)));
+        let throttle = Throttle::new(Settings::new());
+        // Before anything was recorded, so that both number the slices alike.
+        let capped = throttle.with_settings(Settings::new().at_most(Ratio::percent(80)), start);
+        let later = start + Duration::from_secs(30);
+        (0..100).for_each(|_| throttle.record(false, later));
+
+        let other = capped.with_settings(Settings::new().percent_of_accepts(110), later);
+        other.record(false, later);
+
+        assert_eq!([&throttle, &capped, &other].map(|each| each.window(later)), [(101, 0); 3]);
+        assert_eq!(capped.probability(later), Ratio::percent(80));
+        assert!(other.is_throttling(), "at once");
+        let empty = throttle.with_settings(shorter, later);
+        assert_eq!((empty.window(later), empty.is_throttling()), ((0, 0), false));
     }
 
     #[test]

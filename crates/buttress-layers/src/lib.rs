@@ -17,6 +17,7 @@ pub mod sli;
 pub mod slo;
 pub mod throttle;
 pub mod timeout;
+mod told;
 
 #[cfg(feature = "reqwest")]
 pub mod reqwest;

@@ -400,6 +400,7 @@ async fn retries_and_their_reasons_to_stop_are_published() {
     let throttle = ThrottleLayer::new("stock", throttle::Settings::new().allowance(9));
     telemetry.watch(retry.handle());
     telemetry.watch(throttle.handle());
+    let journal = telemetry.journal();
     let layers = tower::ServiceBuilder::new().layer(retry).layer(throttle);
     let down = service_fn(|_: Request<()>| {
         ready(Ok::<_, Infallible>(
@@ -422,6 +423,8 @@ async fn retries_and_their_reasons_to_stop_are_published() {
     assert_eq!(read(&retries).to_bits(), 2_f64.to_bits());
     let stopped = format!(r#"buttress_retry_stopped_requests_total{stock},reason="attempts"}}"#);
     assert_eq!(read(&stopped).to_bits(), 1_f64.to_bits());
+    let told: Vec<_> = journal.entries().iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["retry stock: a request was not tried again: attempts"]);
     let balance = format!("buttress_retry_budget_balance{stock}}}");
     assert_eq!(read(&balance).to_bits(), 98_f64.to_bits());
     let series = r#"buttress_throttle_requests_total{throttle="stock",outcome="unaccepted"}"#;

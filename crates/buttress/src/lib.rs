@@ -58,7 +58,7 @@ pub use buttress_core::{
     ExpiredCap, Facts, Finish, Judge, Judgement, Kind, Leeway, Method, Observe, Observers, Plain,
     Protocol, Raise, Random, Rate, Ratio, Reason, Reject, Rejection, Remaining, Route,
     SaysCriticality, Side, Stage, TimeLimit, TimeLimitError, Timing, Typed, Verdict, Watch, With,
-    cells, format_grpc_timeout, http, parse_grpc_timeout,
+    cells, format_grpc_timeout, http, is_unreached, parse_grpc_timeout,
 };
 #[cfg(feature = "reqwest")]
 pub use buttress_layers::reqwest;

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Code, Facts, Judgement, Kind, Protocol, Reason, Verdict};
+use crate::{Facts, Judgement, Kind, Reason, Verdict};
 
 /// What makes a fallback answer.
 ///
@@ -62,7 +62,7 @@ impl Triggers {
             Reason::Refused(kind) => has(bit(kind)),
             _ if judgement.verdict != Verdict::Bad => false,
             // Who says himself how bad his answer is has answered as well as he can.
-            Reason::Application if !is_error && is_well(facts) => false,
+            Reason::Application if !is_error && facts.is_well() => false,
             _ => has(if is_error { ERRORS } else { FAILURES }),
         }
     }
@@ -81,14 +81,6 @@ impl Triggers {
 
 fn bit(kind: Kind) -> u32 {
     1 << kind as u32
-}
-
-/// Whether the status, or the code, says that all is well.
-fn is_well(facts: Facts) -> bool {
-    match facts.protocol {
-        Protocol::Grpc => facts.code.is_none_or(|code| code == Code::Ok),
-        Protocol::Http | Protocol::Plain => facts.status.is_none_or(|status| status < 400),
-    }
 }
 
 impl Default for Triggers {

@@ -53,12 +53,20 @@ pub enum Skip {
     TooOld,
     /// A function had no answer.
     Declined,
+    /// The call is gRPC, and the answer is a page, which its caller would take for `INTERNAL`.
+    NotForGrpc,
 }
 
 impl Skip {
     /// All reasons, each at the place of its number.
-    pub const ALL: [Self; 5] =
-        [Self::BodyTooLarge, Self::BodyUnfinished, Self::NotStored, Self::TooOld, Self::Declined];
+    pub const ALL: [Self; 6] = [
+        Self::BodyTooLarge,
+        Self::BodyUnfinished,
+        Self::NotStored,
+        Self::TooOld,
+        Self::Declined,
+        Self::NotForGrpc,
+    ];
 
     /// The value of the `reason` label.
     #[must_use]
@@ -69,6 +77,7 @@ impl Skip {
             Self::NotStored => "not_stored",
             Self::TooOld => "too_old",
             Self::Declined => "declined",
+            Self::NotForGrpc => "not_for_grpc",
         }
     }
 }

@@ -357,7 +357,10 @@ where
         *head.method_mut() = request.method().clone();
         *head.uri_mut() = request.uri().clone();
         *head.version_mut() = request.version();
-        head.headers_mut().clone_from(request.headers());
+        // A clone of none would still ask what there is to copy.
+        if !request.headers().is_empty() {
+            head.headers_mut().clone_from(request.headers());
+        }
         head.extensions_mut().clone_from(request.extensions());
         head.into_parts().0
     }

@@ -95,6 +95,11 @@ impl Room {
 /// #     }
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a request body of type `{Self}` cannot be sent again",
+    note = "box it first, outside of this layer: `.map_request(|request: Request<_>| request.map(|body| body.boxed_unsync()))`",
+    note = "or implement `Rebox` for a boxed body of your own; those of axum, tonic, reqwest and `http_body_util` are known"
+)]
 pub trait Rebox: Body<Data = Bytes> + Default + Unpin {
     /// Takes in a body that is written down, or played back.
     fn rebox(body: Recorded<Self>) -> Self

@@ -68,7 +68,8 @@ struct Head {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: HeaderMap,
+    /// `None` for none: to copy and to drop those costs as much as all else here.
+    headers: Option<HeaderMap>,
     extensions: Extensions,
 }
 
@@ -80,8 +81,7 @@ impl Head {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            // A clone of none would still ask what there is to copy, three times.
-            headers: if headers.is_empty() { HeaderMap::new() } else { headers.clone() },
+            headers: (!headers.is_empty()).then(|| headers.clone()),
             extensions: request.extensions().clone(),
         }
     }
@@ -91,7 +91,9 @@ impl Head {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
+        if let Some(headers) = self.headers {
+            *request.headers_mut() = headers;
+        }
         *request.extensions_mut() = self.extensions;
         request
     }

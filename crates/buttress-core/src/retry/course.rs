@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Progress, Settings, Stop};
-use crate::{Facts, Judgement, Kind, Protocol, Reason, Verdict};
+use crate::{Code, Facts, Judgement, Kind, Protocol, Reason, Verdict};
 
 /// How a server asks its callers to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,25 @@ impl Failure {
     ) -> Option<Self> {
         let bad = judgement.verdict == Verdict::Bad;
         let class = match judgement.reason {
-            Reason::Refused(kind) if settings.retries_rejection(kind) => Class::Retried,
+            Reason::Refused(kind) if settings.retries_rejection(kind, facts.protocol) => {
+                Class::Retried
+            }
             Reason::Refused(Kind::CircuitOpen) => Class::Not(Stop::CircuitOpen),
             Reason::Refused(_) => Class::Not(Stop::Rejected),
             _ if judgement.verdict == Verdict::Good => return None,
-            Reason::Failed if bad && facts.code.is_none() => Class::Retried,
+            // Who says himself how bad his answer is has answered as well as he can. An error is
+            // no answer, and has no status.
+            Reason::Application if facts.status.is_some() && facts.is_well() => return None,
+            // What broke may have been done already: to gRPC that is `UNAVAILABLE`, and whoever
+            // does not name that one has calls that are not to be made twice.
+            Reason::Failed if bad && facts.code.is_none() => {
+                let is_grpc = facts.protocol == Protocol::Grpc;
+                if !is_grpc || unreached || settings.retries_code(Code::Unavailable) {
+                    Class::Retried
+                } else {
+                    Class::Not(Stop::Final)
+                }
+            }
             _ => {
                 let retried = match facts.protocol {
                     Protocol::Grpc => facts.code.is_some_and(|code| settings.retries_code(code)),
@@ -82,6 +96,14 @@ impl Failure {
         // when it would be of use, and whoever listened to that would not need the option.
         let asked = asked.filter(|_| !matches!(judgement.reason, Reason::Refused(_)));
         Some(Self { class, asked, unreached })
+    }
+
+    /// That of an attempt which was cut, since it took too long.
+    #[must_use]
+    pub fn cut(settings: &Settings, protocol: Protocol) -> Self {
+        let is_retried = settings.retries_timeout(protocol);
+        let class = if is_retried { Class::Retried } else { Class::Not(Stop::Final) };
+        Self { class, asked: None, unreached: false }
     }
 
     /// Whether a budget of tokens is to hear of it: a failure that is retried, or one by which

@@ -1,7 +1,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use super::{Backoff, Budget, Jitter, Percentage};
-use crate::{Code, Kind, Method, Ratio, TimeLimit};
+use crate::{Code, Kind, Method, Protocol, Ratio, TimeLimit};
 
 /// What is retried, how often, when, and who pays for it.
 ///
@@ -124,7 +124,8 @@ impl Settings {
     }
 
     /// How long an attempt may take to its response head, its wait for a ready service included.
-    /// The last one may take whatever is left until the caller's deadline, if there is one.
+    /// The last one may take whatever is left until the caller's deadline, if there is one; so may
+    /// one of gRPC that would not be [made again](Self::codes) in any case.
     pub fn attempt_timeout(mut self, limit: TimeLimit) -> Self {
         self.attempt = Some(limit);
         self
@@ -139,6 +140,21 @@ impl Settings {
 
     /// The gRPC codes that are retried: `UNAVAILABLE` unless told otherwise. Each code needs a
     /// service that does no harm when it is asked twice.
+    ///
+    /// A call may also fail without a code, and then nobody knows whether it was done. One whose
+    /// connection broke is retried where `UNAVAILABLE` is named; one that took longer than
+    /// [`attempt_timeout`](Self::attempt_timeout), or than a timeout further in, where
+    /// `UNAVAILABLE` or `DEADLINE_EXCEEDED` is. So a service whose methods must not be done
+    /// twice names neither, but `ABORTED`, say, which it answers when it has done nothing. What
+    /// never reached the server was not done, and is retried whatever is named.
+    ///
+    /// ```
+    /// use buttress_core::{Code, Protocol, retry::Settings};
+    ///
+    /// assert!(Settings::default().retries_timeout(Protocol::Grpc));
+    /// let payments = Settings::default().codes([Code::Aborted]);
+    /// assert!(!payments.retries_timeout(Protocol::Grpc));
+    /// ```
     pub fn codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
         self.codes = codes.into_iter().fold(0, |codes, code| codes | 1 << code.number());
         self
@@ -160,7 +176,7 @@ impl Settings {
 
     /// Retries what layers of ours further in refuse: an open breaker, a rate limit, a full
     /// bulkhead. A refusal is an answer, so unless told so they are not; only time that ran out
-    /// is always a failure like any other. The waits are those of the backoff, whatever the
+    /// is a failure like any other, told so or not. The waits are those of the backoff, whatever the
     /// refusal says.
     pub fn retry_rejections(mut self) -> Self {
         self.rejections = true;
@@ -229,9 +245,17 @@ impl Settings {
         }
     }
 
-    pub(super) fn retries_rejection(&self, kind: Kind) -> bool {
+    /// Whether an attempt of this protocol is made again that took too long: what came of it
+    /// nobody knows.
+    #[must_use]
+    pub fn retries_timeout(&self, protocol: Protocol) -> bool {
+        const UNKNOWN: [Code; 2] = [Code::Unavailable, Code::DeadlineExceeded];
+        protocol != Protocol::Grpc || UNKNOWN.into_iter().any(|code| self.retries_code(code))
+    }
+
+    pub(super) fn retries_rejection(&self, kind: Kind, protocol: Protocol) -> bool {
         match kind {
-            Kind::TimedOut => true,
+            Kind::TimedOut => self.retries_timeout(protocol),
             // The caller has left.
             Kind::Expired => false,
             _ => self.rejections,

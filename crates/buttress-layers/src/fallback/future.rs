@@ -32,16 +32,16 @@ where
     L: Ladder<Request, S::Response, S::Error, X>,
 {
     #[pin]
-    stage: Stage<S::Future, L::Climb, X::Answer, S::Error>,
-    look: Look<X::Case>,
+    pub(super) stage: Stage<S::Future, L::Climb, X::Answer, S::Error>,
+    pub(super) look: Look<X::Case>,
     /// `None` in shadow mode.
-    kept: Option<L::Kept>,
-    shared: Lease<Inner<L>>,
-    exchange: X,
+    pub(super) kept: Option<L::Kept>,
+    pub(super) shared: Lease<Inner<L>>,
+    pub(super) exchange: X,
 }
 
 #[pin_project(project = StageProj)]
-enum Stage<F, C, Response, Error> {
+pub(super) enum Stage<F, C, Response, Error> {
     /// The service is asked.
     Asking {
         #[pin]
@@ -59,7 +59,7 @@ enum Stage<F, C, Response, Error> {
 
 /// The way down the ladder.
 #[pin_project]
-struct Climbing<C, Response, Error> {
+pub(super) struct Climbing<C, Response, Error> {
     #[pin]
     climb: C,
     #[pin]
@@ -77,17 +77,7 @@ where
     X: Judge<Request, S::Response, S::Error> + Degrade<Request, S::Response>,
     L: Ladder<Request, S::Response, S::Error, X>,
 {
-    #[inline]
-    pub(super) fn asking(
-        inner: S::Future,
-        look: Look<X::Case>,
-        kept: Option<L::Kept>,
-        shared: Lease<Inner<L>>,
-        exchange: X,
-    ) -> Self {
-        Self { stage: Stage::Asking { inner }, look, kept, shared, exchange }
-    }
-
+    #[cold]
     pub(super) fn given(
         answer: X::Answer,
         look: Look<X::Case>,
@@ -111,9 +101,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let StageProj::Asking { inner } = this.stage.as_mut().project() {
-            let outcome = ready!(inner.poll(cx));
             let exchange = &*this.exchange;
-            let outcome = match outcome {
+            let outcome = match ready!(inner.poll(cx)) {
                 Ok(response) => {
                     exchange.head(&mut this.look.case, &response);
                     let judged = this.look.case.judged();

@@ -1,11 +1,10 @@
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use buttress_core::{
@@ -16,7 +15,7 @@ use buttress_core::{
 };
 
 use super::ladder::Cause;
-use crate::clock::read;
+use crate::{clock::read, told::Told};
 
 /// What is said of a layer while it is built.
 #[derive(Clone, Debug)]
@@ -43,8 +42,7 @@ pub(super) struct State {
     tells_all: bool,
     reasons: Vec<Reason>,
     counts: Counts,
-    /// When something last happened that is not told each time.
-    told: Mutex<HashMap<usize, Instant>>,
+    told: Told,
     observers: Observers,
 }
 
@@ -89,7 +87,7 @@ impl State {
             tells_all: plan.tells_all,
             reasons,
             counts: Counts::new(counts),
-            told: Mutex::default(),
+            told: Told::default(),
             observers: Observers::default(),
         }
     }
@@ -108,7 +106,7 @@ impl State {
         let reason = self.reasons.iter().position(|reason| *reason == why.reason());
         let index = reason.unwrap_or_default();
         self.counts.add(index, 1);
-        self.tell(index, Turn::Triggered(why.reason()), || Some(why.to_string()));
+        self.tell(index, Turn::Triggered(why.reason()), Some(&format_args!("{why}")));
     }
 
     /// A call would have been answered for.
@@ -120,7 +118,7 @@ impl State {
     pub(super) fn unanswered(&self) {
         let index = self.reasons.len() + UNANSWERED;
         self.counts.add(index, 1);
-        self.tell(index, Turn::Unanswered, || None);
+        self.tell(index, Turn::Unanswered, None);
     }
 
     pub(super) fn answered(&self, rung: usize, age: Option<Duration>) {
@@ -129,54 +127,49 @@ impl State {
         if let Some(age) = age {
             self.counts.add(index + AGES, age.as_secs());
         }
-        self.tell(index + ANSWERED, Turn::Answered { age }, || Some(self.name_of(rung)));
+        self.tell(index + ANSWERED, Turn::Answered { age }, Some(&self.rungs[rung].name));
     }
 
     /// `None` for a panic.
     pub(super) fn failed(&self, rung: usize, cause: Option<&Cause>) {
         let index = self.of_rung(rung) + FAILED;
         self.counts.add(index, 1);
-        self.tell(index, Turn::Failed, || {
-            let name = &self.rungs[rung].name;
-            Some(match cause {
-                Some(Cause::Error(error)) => format!("{name}: {}", Chain(&**error)),
-                Some(Cause::Answer(why)) => format!("{name}: {why}"),
-                None => format!("{name}: panicked"),
-            })
-        });
+        let name = &self.rungs[rung].name;
+        let tell = |cause: fmt::Arguments<'_>| {
+            self.tell(index, Turn::Failed, Some(&format_args!("{name}: {cause}")));
+        };
+        match cause {
+            Some(Cause::Error(error)) => tell(format_args!("{}", Chain(&**error))),
+            Some(Cause::Answer(why)) => tell(format_args!("{why}")),
+            None => tell(format_args!("panicked")),
+        }
     }
 
     pub(super) fn timed_out(&self, rung: usize) {
         let index = self.of_rung(rung) + TIMED_OUT;
         self.counts.add(index, 1);
-        self.tell(index, Turn::TimedOut, || Some(self.name_of(rung)));
+        self.tell(index, Turn::TimedOut, Some(&self.rungs[rung].name));
     }
 
     pub(super) fn skipped(&self, rung: usize, skip: Skip) {
         let index = self.of_rung(rung) + SKIPPED + skip as usize;
         self.counts.add(index, 1);
-        self.tell(index, Turn::Skipped(skip), || Some(self.name_of(rung)));
+        self.tell(index, Turn::Skipped(skip), Some(&self.rungs[rung].name));
     }
 
     fn of_rung(&self, rung: usize) -> usize {
         self.reasons.len() + OF_LAYER + rung * OF_RUNG
     }
 
-    fn name_of(&self, rung: usize) -> String {
-        self.rungs[rung].name.to_string()
-    }
-
-    /// Tells observers, unless the same has happened within the last minute.
-    fn tell(&self, what: usize, turn: Turn, key: impl FnOnce() -> Option<String>) {
+    /// Tells observers, unless the same has happened within the last minute: `key` says with what
+    /// cause.
+    fn tell(&self, what: usize, turn: Turn, key: Option<&dyn fmt::Display>) {
         if !self.observers.any() {
             return;
         }
-        let now = read();
-        let last = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(what, now);
-        let again = last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
-        if again || self.tells_all {
-            let key = key();
-            self.emit(Change::Fallback(turn), key.as_deref());
+        let cause: &dyn fmt::Display = key.unwrap_or(&"");
+        if self.tells_all || self.told.is_news(what, cause, read()) {
+            self.emit(Change::Fallback(turn), key.map(ToString::to_string).as_deref());
         }
     }
 
@@ -184,10 +177,6 @@ impl State {
         self.observers.emit(&Event { layer: "fallback", name: &self.name, key, change });
     }
 }
-
-/// How long something has not happened before it is told again: as long as a person needs to
-/// read of it.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// Counts of the layer, behind those of the reasons.
 const UNANSWERED: usize = 0;

@@ -32,9 +32,9 @@ where
     /// How many rungs there are.
     const COUNT: usize;
 
-    /// What is kept of any request by rungs that need nothing of it; `None` if one does. Then no
-    /// request is handed around for it.
-    fn nothing(&self) -> Option<Self::Kept>;
+    /// What is kept by rungs that need nothing of a request but what is known of it; `None` if one
+    /// does. Without, no request is handed around for it.
+    fn nothing(&self, facts: Facts) -> Option<Self::Kept>;
 
     /// Keeps of a request what the rungs need.
     fn keep(
@@ -138,7 +138,7 @@ where
     const COUNT: usize = 0;
 
     #[inline]
-    fn nothing(&self) -> Option<()> {
+    fn nothing(&self, _: Facts) -> Option<()> {
         Some(())
     }
 
@@ -212,8 +212,8 @@ where
     const COUNT: usize = L::COUNT + 1;
 
     #[inline]
-    fn nothing(&self) -> Option<Self::Kept> {
-        Some((self.before.nothing()?, self.rung.nothing()?))
+    fn nothing(&self, facts: Facts) -> Option<Self::Kept> {
+        Some((self.before.nothing(facts)?, self.rung.nothing(facts)?))
     }
 
     #[inline]

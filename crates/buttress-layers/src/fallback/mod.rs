@@ -73,7 +73,8 @@
 //!   [`function_of`](FallbackLayer::function_of) keeps less of the request,
 //!   [`function_sync`](FallbackLayer::function_sync) does not wait.
 //! - [`value`](FallbackLayer::value) and [`respond`](FallbackLayer::respond): there always is an
-//!   answer.
+//!   answer, but that a page is none to gRPC, whose callers would take it for `INTERNAL` and lose
+//!   sight of the failure: there `respond` is skipped. A `value` may be a response of gRPC.
 //!
 //! Of HTTP an answer may have any body; one that is not the service's own is boxed then.
 //! Requests and responses need not be `Clone`. What a call costs that does not fail: nothing is
@@ -98,7 +99,8 @@
 //! says `public` or `s-maxage`. Nothing is stored by writing: after a `PUT`, and after a 404, the
 //! last good response is still the one of before, until it is too old. How long it may answer, is said by the response's `stale-if-error` (RFC 5861) beyond
 //! its `max-age`, or else by the settings; `must-revalidate` forbids it. An answer has its
-//! `Age`, and no `Warning`, which RFC 9111 has abolished. Of the stored response's extensions there are
+//! `Age`, and no `Warning`, which RFC 9111 has abolished. That counts on from the `Age` that the
+//! response came with; its `Date` counts with a [`wall_clock`](buttress_core::http::StaleSettings::wall_clock). Of the stored response's extensions there are
 //! none.
 //!
 //! While a service fails slowly, each caller waits for that. With
@@ -110,8 +112,9 @@
 //! The answer has a [`Degraded`](buttress_core::fallback::Degraded) among its extensions and, but
 //! for [`without_header`](FallbackLayer::without_header), a header: `x-degraded: shop; rung=stale;
 //! age=11; stale`. An [`sli`](crate::sli) around it counts it apart. Observers, and so the log, are told
-//! of each failure with its cause and each answering rung, but of the same thing only once until it has
-//! not happened for a minute; [`tell_all`](FallbackLayer::tell_all) tells it each time. In
+//! of each failure with its cause and each answering rung, but of the same thing with the same cause
+//! only once until it has not happened for a minute, and of eight causes of a thing at the most;
+//! [`tell_all`](FallbackLayer::tell_all) tells it each time. In
 //! *shadow* mode the layer decides and counts, keeps nothing, and answers nothing.
 //!
 //! # Sharing

@@ -6,7 +6,7 @@ use std::{
 use buttress_core::{Auto, Case, Judge, Reason, Shared, Side, clock, fallback::Why, http::Degrade};
 use tower_service::Service;
 
-use super::{Ladder, Nothing, ResponseFuture, layer::Inner, look::Look};
+use super::{Ladder, Nothing, ResponseFuture, future::Stage, layer::Inner, look::Look};
 use crate::clock::read;
 
 /// Answers in the service's stead when it fails.
@@ -62,11 +62,12 @@ where
         let started = X::Case::TIMED.then(|| clock::enter(read).now());
         let facts = exchange.facts(&request);
         let look = Look::new(exchange.open(&request, facts, Side::Server), started);
-        let nothing = shared.ladder.nothing();
+        let nothing = shared.ladder.nothing(facts);
         // Who answers nothing keeps nothing.
         if nothing.is_some() || shared.state.is_shadow() {
             let inner = self.inner.call(request);
-            return ResponseFuture::asking(inner, look, nothing, shared, exchange.clone());
+            let (stage, exchange) = (Stage::Asking { inner }, exchange.clone());
+            return ResponseFuture { stage, look, kept: nothing, shared, exchange };
         }
         let (request, mut kept) = shared.ladder.keep(exchange, request, facts, shared.state.body);
         if let Some(given) = shared.ladder.at_once(&mut kept, exchange) {
@@ -75,6 +76,7 @@ where
             return ResponseFuture::given(answer, look, shared, exchange.clone());
         }
         let inner = self.inner.call(request);
-        ResponseFuture::asking(inner, look, Some(kept), shared, exchange.clone())
+        let (stage, exchange) = (Stage::Asking { inner }, exchange.clone());
+        ResponseFuture { stage, look, kept: Some(kept), shared, exchange }
     }
 }

@@ -1,7 +1,7 @@
 use std::{mem, time::Instant};
 
 use buttress_core::{
-    Case, End, Facts, Kept, Lease, Protocol, Side, Stage,
+    Case, End, Facts, Judge, Kept, Lease, Protocol, Side, Stage, clock,
     hedge::{Next, Pushback, Race},
     retry::{Class, Failure, Known, Started, Stop, Wait},
 };
@@ -14,14 +14,11 @@ use super::{
 };
 use crate::{clock::read, retry::attempt::Attempt};
 
-/// What further attempts take.
+/// What further attempts take, besides what was kept of the request.
 #[derive(Debug)]
-pub(super) enum Spare<S, K> {
-    Kept {
-        /// `None` once the last of them has taken it.
-        service: Option<S>,
-        kept: K,
-    },
+pub(super) enum Spare<S> {
+    /// A service; `None` once the last of them has taken it.
+    Kept(Option<S>),
     /// It is only decided whether there would be one.
     Shadow,
     Not,
@@ -30,14 +27,14 @@ pub(super) enum Spare<S, K> {
 /// One request, from its first attempt to the answer that is handed out.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is known from the start, by itself")]
-pub(super) struct Call<S, C: Case, K> {
+pub(super) struct Call<S, C: Case> {
     pub(super) state: Lease<State>,
     /// The first one.
     pub(super) attempt: Attempt<C>,
     pub(super) began: Instant,
     pub(super) facts: Facts,
     pub(super) race: Race,
-    pub(super) spare: Spare<S, K>,
+    pub(super) spare: Spare<S>,
     /// How many attempts wait until their service is ready.
     pub(super) waiting: u32,
     pub(super) deadline: Option<Instant>,
@@ -58,7 +55,7 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) headers: Headers,
 }
 
-impl<S, C: Case, K> Call<S, C, K> {
+impl<S, C: Case> Call<S, C> {
     /// The first attempt has ended, or is given up.
     #[inline]
     pub(super) fn learn(&mut self, answered: bool, now: Instant) {
@@ -69,6 +66,26 @@ impl<S, C: Case, K> Call<S, C, K> {
         }
     }
 
+    /// Whether the head of the first attempt's response alone says that all is well; then it is
+    /// handed out.
+    #[inline]
+    pub(super) fn is_good<X, Request, Response, Error>(
+        &mut self,
+        exchange: &X,
+        response: &Response,
+    ) -> bool
+    where
+        X: Judge<Request, Response, Error, Case = C>,
+    {
+        let now = self.attempt.ends(|| clock::ready(read));
+        exchange.head(&mut self.attempt.case, response);
+        let good = self.attempt.is_good(now);
+        if good && self.learns {
+            self.learn(true, clock::ready(read));
+        }
+        good
+    }
+
     /// The first attempt is given up in favour of another.
     pub(super) fn give_up(&mut self, now: Instant) {
         let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: false };
@@ -77,17 +94,21 @@ impl<S, C: Case, K> Call<S, C, K> {
     }
 
     /// Whether there is another attempt, now that it is due: what it takes.
-    pub(super) fn fire(&mut self, now: Instant) -> Option<Sent<S, C>>
+    pub(super) fn fire<K>(
+        &mut self,
+        kept_request: &mut Option<K>,
+        now: Instant,
+    ) -> Option<Sent<S, C>>
     where
         K: Kept,
         S: Clone,
     {
         let (state, settings) = (&self.state, self.state.settings.load());
         let budget = settings.of_budget();
-        let (kept, in_shadow) = match &self.spare {
-            Spare::Kept { kept, .. } => (kept.check(), false),
-            Spare::Shadow => (Ok(()), true),
-            Spare::Not => (Err(Stop::Attempts), false),
+        let (kept, in_shadow) = match (&self.spare, &*kept_request) {
+            (Spare::Kept(_), Some(kept)) => (kept.check(), false),
+            (Spare::Shadow, _) => (Ok(()), true),
+            _ => (Err(Stop::Attempts), false),
         };
         let mut spent = None;
         let withdraw = || {
@@ -105,7 +126,7 @@ impl<S, C: Case, K> Call<S, C, K> {
                 state.unhedged(why);
                 // Nothing is sent any more but what waits to be: a body may be large.
                 if self.waiting == 0 {
-                    self.spare = Spare::Not;
+                    (self.spare, *kept_request) = (Spare::Not, None);
                 }
                 return None;
             }
@@ -118,7 +139,7 @@ impl<S, C: Case, K> Call<S, C, K> {
         }
         state.count(Count::Fired);
         self.waiting += 1;
-        let Spare::Kept { service, .. } = &mut self.spare else { return None };
+        let Spare::Kept(service) = &mut self.spare else { return None };
         let service = if self.race.is_last() { service.take() } else { service.clone() };
         let (state, fate) = (self.state.clone(), Fate::Dropped);
         Some(Sent { service, number, attempt: None, fate, state, _spent: spent })
@@ -178,7 +199,7 @@ impl<S, C: Case, K> Call<S, C, K> {
     }
 }
 
-impl<S, C: Case, K> Drop for Call<S, C, K> {
+impl<S, C: Case> Drop for Call<S, C> {
     fn drop(&mut self) {
         self.settle();
         if self.learns {

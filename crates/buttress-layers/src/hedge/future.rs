@@ -6,15 +6,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Case, Judge, Kept, Resend, Side, clock, hedge::Next};
+use buttress_core::{Case, Judge, Kept, OnUnwind, Resend, Side, clock, hedge::Next};
 use pin_project::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Instant as TimerInstant, Sleep};
 use tower_service::Service;
 
 use super::{
     call::{Call, Spare, fate},
     handle::Fate,
-    judge::{Judged, judge},
+    judge::{Answered, Judged, in_doubt, judge},
     lanes::{Lane, Lanes},
 };
 use crate::{
@@ -28,21 +28,23 @@ use crate::{
 pub struct ResponseFuture<S, F, X, C: Case, Request, Response, Error, K, L> {
     /// The first attempt.
     #[pin]
-    primary: Primary<F, Response, Error>,
+    pub(super) primary: Primary<F, Response, Error>,
     /// Those that were sent after it.
     #[pin]
-    lanes: L,
+    pub(super) lanes: L,
     /// Rings when the next of them is due. Made when the first attempt is found pending: most
     /// never are.
     #[pin]
-    timer: Option<Sleep>,
-    call: Call<S, C, K>,
-    exchange: X,
-    request: PhantomData<fn(Request)>,
+    pub(super) timer: Option<Sleep>,
+    /// What was kept of the request. Beside the call and not in it, for it is large to move.
+    pub(super) kept: Option<K>,
+    pub(super) call: Call<S, C>,
+    pub(super) exchange: X,
+    pub(super) request: PhantomData<fn(Request)>,
 }
 
 #[pin_project(project = PrimaryProj, project_replace = PrimaryTaken)]
-enum Primary<F, Response, Error> {
+pub(super) enum Primary<F, Response, Error> {
     Running {
         #[pin]
         inner: F,
@@ -52,16 +54,6 @@ enum Primary<F, Response, Error> {
         outcome: Result<Response, Error>,
     },
     Over,
-}
-
-impl<S, F, X, C: Case, Request, Response, Error, K, L: Lanes<S, F, C>>
-    ResponseFuture<S, F, X, C, Request, Response, Error, K, L>
-{
-    #[inline]
-    pub(super) fn new(inner: F, call: Call<S, C, K>, exchange: X) -> Self {
-        let (primary, lanes) = (Primary::Running { inner }, L::empty());
-        Self { primary, lanes, timer: None, call, exchange, request: PhantomData }
-    }
 }
 
 impl<S, X, Request, Response, C, K, L> Future
@@ -77,8 +69,8 @@ where
     type Output = Result<Response, S::Error>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
         let (call, exchange) = (this.call, &*this.exchange);
         // What is inside may wait in its future, and call on from there.
         let _scopes = (clock::poll(call.nested), call.known.cover());
@@ -89,19 +81,28 @@ where
         {
             rang = Some(timer.deadline());
         }
-        if let PrimaryProj::Running { inner } = this.primary.as_mut().project()
-            && let Poll::Ready(outcome) = call.attempt.guard(|| inner.poll(cx))
-        {
+        let mut polled = Poll::Pending;
+        if let PrimaryProj::Running { inner } = this.primary.as_mut().project() {
+            let guard = OnUnwind::new(|| call.attempt.panicked());
+            polled = inner.poll(cx);
+            guard.defuse();
+        }
+        if let Poll::Ready(outcome) = polled {
             // What is inside goes now: the body that it sends has then said how far it came.
             this.primary.set(Primary::Over);
-            let state = &call.state;
-            let judged = judge::<_, X, Request, S::Response, _, _>(
-                &mut call.attempt,
-                exchange,
-                outcome,
-                || state.settings.load(),
-                cx,
-            );
+            let outcome = match outcome {
+                Ok(response) if call.is_good::<X, Request, _, S::Error>(exchange, &response) => {
+                    drop_others(this.lanes, call);
+                    this.timer.set(None);
+                    call.tell_answered(Answered::Well);
+                    return Poll::Ready(Ok(exchange.lay_open(response)));
+                }
+                outcome => outcome,
+            };
+            let (attempt, state) = (&mut call.attempt, &call.state);
+            let settings = || state.settings.load();
+            let judged =
+                in_doubt::<_, X, Request, _, _, _>(attempt, exchange, outcome, settings, cx);
             match judged {
                 Judged::Answer(answer, answered) => {
                     if call.learns {
@@ -124,11 +125,40 @@ where
                 }
             }
         }
+        self.poll_others(rang, cx)
+    }
+}
+
+impl<S, X, Request, Response, C, K, L>
+    ResponseFuture<S, S::Future, X, C, Request, Response, S::Error, K, L>
+where
+    S: Service<Request> + Clone,
+    C: Case,
+    K: Kept,
+    X: Judge<Request, S::Response, S::Error, Case = C>
+        + Resend<Request, S::Response, Kept = K, Response = Response>,
+    L: Lanes<S, S::Future, C>,
+{
+    /// Polls the attempts after the first, and sends the next ones when they are due. `rang` says
+    /// for when the timer was set that has just rung.
+    fn poll_others(
+        self: Pin<&mut Self>,
+        rang: Option<TimerInstant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, S::Error>> {
+        let mut this = self.project();
+        let (call, exchange) = (this.call, &*this.exchange);
         let (mut first, mut latest) = (0, call.began);
         loop {
             for number in first..call.race.fired() {
                 let Some(mut lane) = this.lanes.as_mut().lane(number) else { break };
-                let polled = poll_lane::<_, X, Request, _, _, _>(lane.as_mut(), call, exchange, cx);
+                let polled = poll_lane::<_, X, Request, _, _, _>(
+                    lane.as_mut(),
+                    call,
+                    this.kept,
+                    exchange,
+                    cx,
+                );
                 let Poll::Ready(judged) = polled else { continue };
                 let now = clock::ready(read);
                 match judged {
@@ -177,7 +207,7 @@ where
             }
             this.timer.set(None);
             latest = clock::ready(read);
-            if let Some(sent) = call.fire(latest) {
+            if let Some(sent) = call.fire(this.kept, latest) {
                 let lane = this.lanes.as_mut().lane(sent.number - 1);
                 lane.expect("no more are sent than there is room for").send(sent);
             }
@@ -189,7 +219,8 @@ where
 /// before it was, or was ready when the caller had gone, and `Pending` also of one that has ended.
 fn poll_lane<S, X, Request, Response, C, K>(
     lane: Pin<&mut Lane<S, S::Future, C>>,
-    call: &mut Call<S, C, K>,
+    call: &mut Call<S, C>,
+    kept: &mut Option<K>,
     exchange: &X,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Judged<Response, S::Error>>>
@@ -209,7 +240,7 @@ where
         if ready.is_err() || call.deadline.is_some_and(|deadline| deadline <= now) {
             return Poll::Ready(None);
         }
-        let Spare::Kept { kept, service: spare } = &mut call.spare else {
+        let (Spare::Kept(spare), Some(kept)) = (&call.spare, kept) else {
             unreachable!("only what was kept is sent again")
         };
         // No service is left for another, and none waits to be called.
@@ -246,7 +277,7 @@ where
 
 /// Drops the attempts that are still under way after the first.
 #[inline]
-fn drop_others<S, F, C: Case, K, L: Lanes<S, F, C>>(mut lanes: Pin<&mut L>, call: &Call<S, C, K>) {
+fn drop_others<S, F, C: Case, L: Lanes<S, F, C>>(mut lanes: Pin<&mut L>, call: &Call<S, C>) {
     for number in 0..call.race.fired() {
         if let Some(lane) = lanes.as_mut().lane(number) {
             lane.clear(Fate::Lost);

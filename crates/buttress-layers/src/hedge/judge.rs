@@ -1,13 +1,15 @@
-use std::{ops::Deref, sync::Arc, task::Context};
+use std::{sync::Arc, task::Context};
 
 use buttress_core::{
-    Case, End, Judge, Protocol, Resend, Verdict, clock,
+    Case, Judge, Resend, Verdict, clock,
     hedge::Settings,
-    is_unreached,
     retry::{Class, Failure, Stop},
 };
 
-use crate::{clock::read, retry::attempt::Attempt};
+use crate::{
+    clock::read,
+    retry::attempt::{Attempt, doubt, failure},
+};
 
 /// What an attempt ended in.
 pub(super) enum Judged<Response, Error> {
@@ -31,7 +33,6 @@ pub(super) enum Answered {
 
 /// Judges an attempt as a retry would: by its head, by trailers that follow at once, or by its
 /// error. Whatever a retry has no quarrel with is an answer.
-#[inline]
 pub(super) fn judge<C, X, Request, Response, Error, Opened>(
     attempt: &mut Attempt<C>,
     exchange: &X,
@@ -43,22 +44,61 @@ where
     C: Case,
     X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
 {
-    let (outcome, is_good, failure) = match outcome {
-        Ok(response) => {
-            let (response, is_good, failure) = of_response::<_, _, Request, _, Error, _>(
-                attempt, exchange, response, settings, cx,
-            );
-            (Ok(response), is_good, failure)
-        }
-        Err(error) => {
-            let source = exchange.error(&error);
-            let judgement = attempt.end(End::Failed(source), false, clock::ready(read));
-            let unreached = source.is_some_and(is_unreached);
-            let (facts, asked) = (attempt.case.facts(), exchange.asked(Err(&error)));
-            let failure = Failure::of(settings().rules(), judgement, facts, asked, unreached);
-            (Err(error), judgement.verdict == Verdict::Good, failure)
+    let response = match outcome {
+        Ok(response) => response,
+        failed => {
+            return in_doubt::<_, _, Request, _, _, _>(attempt, exchange, failed, settings, cx);
         }
     };
+    let now = attempt.ends(|| clock::ready(read));
+    exchange.head(&mut attempt.case, &response);
+    if attempt.is_good(now) {
+        return Judged::Answer(Ok(exchange.lay_open(response)), Answered::Well);
+    }
+    in_doubt::<_, _, Request, _, _, _>(attempt, exchange, Ok(response), settings, cx)
+}
+
+/// As [`judge`], of one whose response is not good by its head alone, if it has one.
+#[cold]
+pub(super) fn in_doubt<C, X, Request, Response, Error, Opened>(
+    attempt: &mut Attempt<C>,
+    exchange: &X,
+    outcome: Result<Response, Error>,
+    settings: impl FnOnce() -> arc_swap::Guard<Arc<Settings>>,
+    cx: &mut Context<'_>,
+) -> Judged<Opened, Error>
+where
+    C: Case,
+    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
+{
+    match outcome {
+        Ok(response) => {
+            let now = attempt.ends(|| clock::ready(read));
+            let (response, doubted) =
+                doubt::<X, Request, Response, Error, C>(attempt, exchange, response, now, cx);
+            let is_good = doubted.as_ref().is_none_or(|it| it.judgement.verdict == Verdict::Good);
+            let failure = doubted.and_then(|doubted| doubted.failure(settings().rules()));
+            told(Ok(response), is_good, failure)
+        }
+        Err(error) => {
+            let (now, settings) = (clock::ready(read), settings());
+            let (judgement, failure) = failure::<X, Request, Response, _, _>(
+                attempt,
+                exchange,
+                &error,
+                now,
+                settings.rules(),
+            );
+            told(Err(error), judgement.verdict == Verdict::Good, failure)
+        }
+    }
+}
+
+fn told<Response, Error>(
+    outcome: Result<Response, Error>,
+    is_good: bool,
+    failure: Option<Failure>,
+) -> Judged<Response, Error> {
     match failure {
         None if is_good => Judged::Answer(outcome, Answered::Well),
         None => Judged::Answer(outcome, Answered::Otherwise),
@@ -68,44 +108,4 @@ where
         }
         Some(failure) => Judged::Failed(outcome, failure),
     }
-}
-
-#[inline]
-fn of_response<C, X, Request, Response, Error, Opened>(
-    attempt: &mut Attempt<C>,
-    exchange: &X,
-    response: Response,
-    settings: impl FnOnce() -> arc_swap::Guard<Arc<Settings>>,
-    cx: &mut Context<'_>,
-) -> (Opened, bool, Option<Failure>)
-where
-    C: Case,
-    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response, Response = Opened>,
-{
-    let now = attempt.ends(|| clock::ready(read));
-    exchange.head(&mut attempt.case, &response);
-    let judged = attempt.case.judged();
-    if judged.is_some_and(|judged| judged.verdict == Verdict::Good) {
-        attempt.hand_out(now);
-        return (exchange.lay_open(response), true, None);
-    }
-    let mut asked = exchange.asked(Ok(&response));
-    let mut response = exchange.lay_open(response);
-    let mut facts = attempt.case.facts();
-    let judgement = if let Some(judged) = judged {
-        attempt.hand_out(now);
-        judged
-    } else {
-        let grpc = facts.protocol == Protocol::Grpc;
-        let Some(peeked) = grpc.then(|| exchange.peek(&mut response, cx)).flatten() else {
-            // A message has come, or it may: whatever follows, the caller is to see it.
-            attempt.hand_out(now);
-            return (response, true, None);
-        };
-        facts.code = peeked.code;
-        asked = peeked.asked.or(asked);
-        attempt.end(End::Complete { code: peeked.code }, true, now)
-    };
-    let failure = Failure::of(settings().deref().rules(), judgement, facts, asked, false);
-    (response, judgement.verdict == Verdict::Good, failure)
 }

@@ -62,6 +62,7 @@
 //! of a failure that no harm was done, a hedge does not. A
 //! [`Switch`](buttress_core::hedge::Switch) in the extensions of a request overrules that, and the
 //! closure of [`switch`](HedgeLayer::switch) overrules both. Only a delay of `never` is off for all.
+//! A native request of reqwest's keeps its extensions to itself, so there only the closure does it.
 //!
 //! A request is not hedged, and [`Unhedged`](buttress_core::hedge::Unhedged) says why: hedging is
 //! off, or its method was not allowed; its body is too long, or was not sent to its end when the

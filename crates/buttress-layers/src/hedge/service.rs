@@ -1,10 +1,11 @@
 use std::{
+    marker::PhantomData,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
 use buttress_core::{
-    Auto, Judge, Resend, Shared, Side, clock,
+    Auto, Judge, OnUnwind, Resend, Shared, Side, clock,
     hedge::{Race, Settings},
 };
 use tower_service::Service;
@@ -12,7 +13,9 @@ use tower_service::Service;
 use super::{
     Choose, Extra, ResponseFuture, Several, Unsaid,
     call::{Call, Spare},
+    future::Primary,
     handle::{Count, State},
+    lanes::Lanes,
     layer::Headers,
 };
 use crate::{clock::read, retry::attempt::Attempt};
@@ -101,7 +104,7 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let entered = clock::enter(read);
         let now = entered.now();
         self.refresh();
@@ -125,50 +128,59 @@ where
             .and_then(|delay| Race::new(now, delay, most, deadline));
         // Of those that may be hedged, also while it is not known yet which of them take long.
         let learns = allowed.is_ok() && settings.of_delay().learns();
-        let attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
+        let mut attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
 
         // Nothing is kept of what will not be sent again, whatever becomes of it.
-        let (request, spare) = if race.is_err() {
-            (request, Spare::Not)
-        } else if state.is_shadow() {
-            (request, Spare::Shadow)
+        let kept = if race.is_ok() && !state.is_shadow() {
+            exchange.keep_of(&mut request, settings.of_body()).map(Some)
         } else {
-            let (request, kept) = exchange.keep(request, settings.of_body());
-            let spare = match kept {
-                Ok(kept) => Spare::Kept { service: Some(self.inner.clone()), kept },
-                Err(stop) => {
-                    race = Err(stop.into());
-                    Spare::Not
-                }
-            };
-            (request, spare)
+            Ok(None)
+        };
+        let kept = kept.unwrap_or_else(|stop| {
+            race = Err(stop.into());
+            None
+        });
+        let spare = match (&kept, &race) {
+            (Some(_), _) => Spare::Kept(Some(self.inner.clone())),
+            (None, Ok(_)) => Spare::Shadow,
+            (None, Err(_)) => Spare::Not,
         };
         let race = race.unwrap_or_else(|why| {
             state.unhedged(why);
             Race::alone()
         });
-        let mut call = Call {
-            state,
-            attempt,
-            began: now,
-            facts,
-            race,
-            spare,
-            waiting: 0,
-            deadline,
-            is_told: told.is_some(),
-            learns,
-            tells: budget.is_told(),
-            known: budget.known(),
-            is_covered,
-            owes: false,
-            _started: started,
-            nested: entered.is_nested(),
-            headers: self.headers,
-        };
-        let covered = budget.cover();
-        let inner = call.attempt.guard(|| self.inner.call(request));
+        let known = budget.known();
+        let covered = known.cover();
+        let guard = OnUnwind::new(|| attempt.panicked());
+        let inner = self.inner.call(request);
+        guard.defuse();
         drop(covered);
-        ResponseFuture::new(inner, call, self.exchange.clone())
+        ResponseFuture {
+            primary: Primary::Running { inner },
+            lanes: Lanes::empty(),
+            timer: None,
+            kept,
+            call: Call {
+                state,
+                attempt,
+                began: now,
+                facts,
+                race,
+                spare,
+                waiting: 0,
+                deadline,
+                is_told: told.is_some(),
+                learns,
+                tells: budget.is_told(),
+                known,
+                is_covered,
+                owes: false,
+                _started: started,
+                nested: entered.is_nested(),
+                headers: self.headers,
+            },
+            exchange: self.exchange.clone(),
+            request: PhantomData,
+        }
     }
 }

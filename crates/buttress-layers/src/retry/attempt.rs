@@ -1,13 +1,14 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    task::Context,
     time::{Duration, Instant},
 };
 
 use buttress_core::{
-    Case, End, Facts, Judgement, Kept, Kind, Lease, Rejection, Side, Stage, Timing, Verdict, clock,
-    guarded,
-    retry::{Again, Class, Course, Failure, Known, Settings, Spent, Started, Stop, When},
+    Case, End, Facts, Judge, Judgement, Kind, Lease, Protocol, Rejection, Resend, Side, Stage,
+    Timing, Verdict, clock, guarded, is_unreached,
+    retry::{Again, Course, Failure, Known, Settings, Spent, Started, Stop, Wait, When},
 };
 
 use super::{
@@ -47,8 +48,23 @@ impl<C: Case> Attempt<C> {
     /// Hands out what has a head: what becomes of its body is not ours to see.
     #[inline]
     pub(crate) fn hand_out(&mut self, now: Instant) {
+        self.ended = true;
+        if !C::HEARS_END {
+            return;
+        }
         let end = End::Dropped { stage: Stage::InBody, side: Side::Client, late: false };
         self.end(end, true, now);
+    }
+
+    /// Whether the head alone says that all is well; then it is handed out.
+    #[inline]
+    pub(crate) fn is_good(&mut self, now: Instant) -> bool {
+        let judged = self.case.judged();
+        let good = judged.is_some_and(|judged| judged.verdict == Verdict::Good);
+        if good {
+            self.hand_out(now);
+        }
+        good
     }
 
     /// It took too long, if it had begun.
@@ -62,7 +78,15 @@ impl<C: Case> Attempt<C> {
     /// Works for this attempt, which ends if that panics.
     #[inline]
     pub(crate) fn guard<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        guarded(work, || self.end_unwinding(End::Panicked))
+        guarded(work, || self.panicked())
+    }
+
+    /// What it was at work on panicked.
+    #[inline]
+    pub(crate) fn panicked(&mut self) {
+        if C::HEARS_END {
+            self.end_unwinding(End::Panicked);
+        }
     }
 
     /// A classifier that panics must not turn a panic that unwinds already into an abort.
@@ -72,9 +96,75 @@ impl<C: Case> Attempt<C> {
     }
 }
 
+/// What became of an attempt whose response is not good by its head alone.
+#[derive(Debug)]
+pub(crate) struct Doubted {
+    pub(crate) judgement: Judgement,
+    facts: Facts,
+    asked: Option<Wait>,
+}
+
+impl Doubted {
+    /// Whether it is a failure, by these rules.
+    pub(crate) fn failure(&self, settings: &Settings) -> Option<Failure> {
+        Failure::of(settings, self.judgement, self.facts, self.asked, false)
+    }
+}
+
+/// Judges a response that is not good by its head alone: perhaps by trailers that follow at once.
+/// With `None` it is good so far: a message has come, or it may, and whatever follows, the caller is
+/// to see it.
+pub(crate) fn doubt<X, Request, Response, Error, C>(
+    attempt: &mut Attempt<C>,
+    exchange: &X,
+    response: Response,
+    now: Instant,
+    cx: &mut Context<'_>,
+) -> (<X as Resend<Request, Response>>::Response, Option<Doubted>)
+where
+    C: Case,
+    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
+{
+    let asked = exchange.asked(Ok(&response));
+    let mut response = exchange.lay_open(response);
+    let mut facts = attempt.case.facts();
+    if let Some(judgement) = attempt.case.judged() {
+        attempt.hand_out(now);
+        return (response, Some(Doubted { judgement, facts, asked }));
+    }
+    let grpc = facts.protocol == Protocol::Grpc;
+    let Some(peeked) = grpc.then(|| exchange.peek(&mut response, cx)).flatten() else {
+        attempt.hand_out(now);
+        return (response, None);
+    };
+    facts.code = peeked.code;
+    let judgement = attempt.end(End::Complete { code: peeked.code }, true, now);
+    (response, Some(Doubted { judgement, facts, asked: peeked.asked.or(asked) }))
+}
+
+/// What an error means, by these rules, and how it was judged.
+pub(crate) fn failure<X, Request, Response, Error, C>(
+    attempt: &mut Attempt<C>,
+    exchange: &X,
+    error: &Error,
+    now: Instant,
+    settings: &Settings,
+) -> (Judgement, Option<Failure>)
+where
+    C: Case,
+    X: Judge<Request, Response, Error, Case = C>,
+{
+    let source = exchange.error(error);
+    let judgement = attempt.end(End::Failed(source), false, now);
+    let (asked, unreached) = (exchange.asked(Err(error)), source.is_some_and(is_unreached));
+    let failure = Failure::of(settings, judgement, attempt.case.facts(), asked, unreached);
+    (judgement, failure)
+}
+
 impl<C: Case> Drop for Attempt<C> {
+    #[inline]
     fn drop(&mut self) {
-        if self.ended {
+        if self.ended || !C::HEARS_END {
             return;
         }
         let end = End::Dropped { stage: Stage::BeforeHead, side: Side::Client, late: false };
@@ -91,20 +181,42 @@ pub(super) enum Shadow {
     Decided,
 }
 
-/// How an attempt fails that took too long.
-pub(super) const CUT: Failure = Failure { class: Class::Retried, asked: None, unreached: false };
+/// When an attempt has taken too long that begins now. `can_refuse` says whether what that takes was
+/// kept of the request, when it came: a limit that was set since is for those that come from now
+/// on.
+#[inline]
+pub(super) fn due(
+    settings: &Settings,
+    protocol: Protocol,
+    now: Instant,
+    is_last: bool,
+    has_deadline: bool,
+    can_refuse: bool,
+) -> Option<Instant> {
+    let limit = settings.of_attempt()?;
+    // What is left to the last one is the caller's to say, and nothing follows upon a cut that is
+    // not retried.
+    let is_free = has_deadline && (is_last || !settings.retries_timeout(protocol));
+    let is_limited = can_refuse && !is_free;
+    now.checked_add(limit.get()).filter(|_| is_limited)
+}
+
+/// The scope of an attempt that must be done by `due`. A limit that is only tried out is nobody's.
+#[inline]
+pub(super) fn within(due: Option<Instant>, shadow: Shadow) -> Option<clock::Within> {
+    let head = due.filter(|_| shadow == Shadow::Off)?;
+    Some(clock::within(clock::Due { head: Some(head), end: None }))
+}
 
 /// One request, from its first attempt to its last.
 #[derive(Debug)]
-pub(super) struct Call<S, C: Case, K> {
+pub(super) struct Call<S, C: Case> {
     pub(super) state: Lease<State>,
     pub(super) attempt: Attempt<C>,
     pub(super) facts: Facts,
     pub(super) course: Course,
-    /// What a second attempt takes, or why there is none. Each has its own place, so that what is
-    /// large is put there at once.
+    /// What a second attempt takes besides what was kept of the request.
     pub(super) service: Option<S>,
-    pub(super) kept: Result<K, Stop>,
     pub(super) shadow: Shadow,
     pub(super) deadline: Option<Instant>,
     /// Whether the request itself carries the deadline.
@@ -121,42 +233,27 @@ pub(super) struct Call<S, C: Case, K> {
     pub(super) headers: Headers,
 }
 
-impl<S, C: Case, K> Call<S, C, K> {
-    /// Sets the clock of an attempt that begins. `can_refuse` says whether what that takes was kept
-    /// of the request, when it came: a limit that was set since is for those that come from now on.
-    #[inline]
-    pub(super) fn begin(&mut self, settings: &Settings, now: Instant, can_refuse: bool) {
-        let Some(limit) = settings.of_attempt() else { return };
-        // What is left to the last one is the caller's to say.
-        let is_last =
-            self.course.is_last(settings) || self.kept.is_err() && self.shadow == Shadow::Off;
-        let is_free = self.deadline.is_some() && is_last;
-        let is_limited = can_refuse && !is_free;
-        self.due = now.checked_add(limit.get()).filter(|_| is_limited);
-    }
-
-    /// As [`Call::begin`], of a later attempt, by the settings of now.
+impl<S, C: Case> Call<S, C> {
+    /// Sets the clock of an attempt that follows upon another, by the settings of now.
     pub(super) fn begin_next(&mut self, now: Instant, can_refuse: bool) {
         let settings = self.state.settings.load();
-        self.begin(&settings, now, can_refuse);
+        let is_last = self.course.is_last(&settings);
+        self.due =
+            due(&settings, self.facts.protocol, now, is_last, self.deadline.is_some(), can_refuse);
     }
 
-    /// By when what is inside must be done. A limit that is only tried out is nobody's.
+    /// By when what is inside must be done.
     #[inline]
     pub(super) fn within(&self) -> Option<clock::Within> {
-        let head = self.due.filter(|_| self.shadow == Shadow::Off)?;
-        Some(clock::within(clock::Due { head: Some(head), end: None }))
+        within(self.due, self.shadow)
     }
 
     /// In shadow mode, decides what would become of an attempt that took too long, and lets it go
     /// on: then nothing more is decided.
-    pub(super) fn decide_in_shadow(&mut self, now: Instant) -> bool
-    where
-        K: Kept,
-    {
+    pub(super) fn decide_in_shadow(&mut self, now: Instant) -> bool {
         let in_shadow = self.shadow == Shadow::On;
         if in_shadow {
-            self.again(CUT, now);
+            self.again_after_cut(Ok(()), now);
             self.shadow = Shadow::Decided;
             self.due = None;
         }
@@ -171,10 +268,8 @@ impl<S, C: Case, K> Call<S, C, K> {
     /// Whether the head alone says that all is well; then it is handed out.
     #[inline]
     pub(super) fn is_good(&mut self, now: Instant) -> bool {
-        let judged = self.attempt.case.judged();
-        let good = judged.is_some_and(|judged| judged.verdict == Verdict::Good);
+        let good = self.attempt.is_good(now);
         if good {
-            self.attempt.hand_out(now);
             self.succeeded();
         }
         good
@@ -188,11 +283,24 @@ impl<S, C: Case, K> Call<S, C, K> {
         }
     }
 
-    /// Whether there is another attempt after this failure.
-    pub(super) fn again(&mut self, failure: Failure, now: Instant) -> Option<Again>
-    where
-        K: Kept,
-    {
+    /// Whether there is another attempt after one that took too long.
+    pub(super) fn again_after_cut(
+        &mut self,
+        kept: Result<(), Stop>,
+        now: Instant,
+    ) -> Option<Again> {
+        let cut = Failure::cut(&self.state.settings.load(), self.facts.protocol);
+        self.again(cut, kept, now)
+    }
+
+    /// Whether there is another attempt after this failure. `kept` says whether the request can be
+    /// made again.
+    pub(super) fn again(
+        &mut self,
+        failure: Failure,
+        kept: Result<(), Stop>,
+        now: Instant,
+    ) -> Option<Again> {
         if self.shadow == Shadow::Decided {
             return None;
         }
@@ -204,11 +312,7 @@ impl<S, C: Case, K> Call<S, C, K> {
             budget.failed();
         }
         let in_shadow = self.shadow == Shadow::On;
-        let kept = match &self.kept {
-            Ok(kept) => kept.check(),
-            Err(_) if in_shadow => Ok(()),
-            Err(stop) => Err(*stop),
-        };
+        let kept = if in_shadow { Ok(()) } else { kept };
         let mut spent = None;
         let withdraw = || {
             // What is only decided costs those nothing who share the budget.

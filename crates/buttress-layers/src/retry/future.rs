@@ -4,18 +4,17 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use buttress_core::{
-    Case, End, Judge, Kept, Protocol, Reject, Resend, Side, Verdict, clock, is_unreached,
-    retry::{Failure, Settings, Stop},
+    Case, Judge, Kept, OnUnwind, Reject, Resend, Side, Verdict, clock,
+    retry::{Again, Stop},
 };
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::attempt::{Attempt, CUT, Call};
+use super::attempt::{Attempt, Call, doubt, failure};
 use crate::clock::{read, sleep};
 
 /// The response of a [`Retry`](super::Retry) service.
@@ -23,20 +22,23 @@ use crate::clock::{read, sleep};
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<S, F, X, C: Case, Request, K, Context> {
     #[pin]
-    step: Step<F>,
+    pub(super) step: Step<F>,
     /// Rings at the end of a wait, or when an attempt has taken too long. Made when something is
     /// first found pending: most never are.
     #[pin]
-    timer: Option<Sleep>,
-    call: Call<S, C, K>,
+    pub(super) timer: Option<Sleep>,
+    /// What was kept of the request, or why nothing was. Beside the call and not in it, for it is
+    /// large to move.
+    pub(super) kept: Result<K, Stop>,
+    pub(super) call: Call<S, C>,
     /// `None` where nothing is ever refused.
-    context: Option<Context>,
-    exchange: X,
-    request: PhantomData<fn(Request)>,
+    pub(super) context: Option<Context>,
+    pub(super) exchange: X,
+    pub(super) request: PhantomData<fn(Request)>,
 }
 
 #[pin_project(project = StepProj)]
-enum Step<F> {
+pub(super) enum Step<F> {
     /// An attempt is under way.
     Running {
         #[pin]
@@ -55,29 +57,6 @@ enum Unmade<Error> {
     Unready(Error),
     /// The service was ready when the caller had gone.
     Late,
-}
-
-impl<S, F, X, C: Case, Request, K, Kept> ResponseFuture<S, F, X, C, Request, K, Kept> {
-    /// Of a call that has not begun.
-    #[inline]
-    pub(super) fn new(call: Call<S, C, K>, context: Option<Kept>, exchange: X) -> Self {
-        Self { step: Step::Over, timer: None, call, context, exchange, request: PhantomData }
-    }
-
-    /// Makes the first attempt. Where the future is already, for it is large to move.
-    #[inline]
-    pub(super) fn begin(&mut self, settings: &Settings, now: Instant, make: impl FnOnce() -> F) {
-        self.call.begin(settings, now, self.context.is_some());
-        let scopes = (self.call.within(), self.call.known.cover());
-        let inner = self.call.attempt.guard(make);
-        drop(scopes);
-        self.step = Step::Running { inner };
-    }
-
-    #[inline]
-    pub(super) fn call(&mut self) -> &mut Call<S, C, K> {
-        &mut self.call
-    }
 }
 
 impl<S, X, Request, Response, Error, C, K, Context_> Future
@@ -113,18 +92,21 @@ where
                 this.step.set(Step::Readying);
                 continue;
             }
-            let polled = match start(this.step.as_mut(), call, exchange, cx) {
+            let polled = match start(this.step.as_mut(), call, this.kept, exchange, cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(())) => {
                     let StepProj::Running { inner } = this.step.as_mut().project() else {
                         panic!("polled after completion")
                     };
                     let _within = call.within();
-                    call.attempt.guard(|| inner.poll(cx))
+                    let guard = OnUnwind::new(|| call.attempt.panicked());
+                    let polled = inner.poll(cx);
+                    guard.defuse();
+                    polled
                 }
                 Poll::Ready(Err(unmade)) => {
                     this.step.set(Step::Over);
-                    return Poll::Ready(refuse::<X, Request, _, _, _, _, _>(
+                    return Poll::Ready(refuse::<X, Request, _, _, _, _>(
                         unmade,
                         call,
                         exchange,
@@ -154,25 +136,19 @@ where
                     if call.is_good(ended) {
                         return Poll::Ready(Ok(exchange.lay_open(response)));
                     }
-                    let (response, failure) = doubt::<_, X, Request, _, S::Error, _, _>(
-                        call, exchange, response, ended, cx,
+                    let (response, again) = doubted::<_, X, Request, _, S::Error, _, _>(
+                        call, this.kept, exchange, response, cx,
                     );
-                    let Some(again) =
-                        failure.and_then(|failure| call.again(failure, clock::ready(read)))
-                    else {
-                        return Poll::Ready(Ok(response));
-                    };
+                    let Some(again) = again else { return Poll::Ready(Ok(response)) };
                     // Not kept through the wait: it holds a connection, or somebody's permit.
                     drop(response);
                     again
                 }
                 Poll::Ready(Err(error)) => {
-                    let now = clock::ready(read);
-                    let failure =
-                        failure::<_, X, Request, S::Response, _, _, _>(call, exchange, &error, now);
-                    let Some(again) =
-                        failure.and_then(|failure| call.again(failure, clock::ready(read)))
-                    else {
+                    let again = failed::<_, X, Request, S::Response, _, _, _>(
+                        call, this.kept, exchange, &error,
+                    );
+                    let Some(again) = again else {
                         return Poll::Ready(Err(exchange.inner(error)));
                     };
                     drop(error);
@@ -182,7 +158,7 @@ where
                 Poll::Pending => {
                     let now = clock::ready(read);
                     call.attempt.time_out(now);
-                    let Some(again) = call.again(CUT, now) else {
+                    let Some(again) = call.again_after_cut(check(this.kept), now) else {
                         let rejection = call.timed_out("timed out waiting for an attempt");
                         let context = this.context.take().expect("kept where time is limited");
                         return Poll::Ready(exchange.reject(context, rejection));
@@ -208,7 +184,8 @@ where
 #[inline]
 fn start<S, X, Request>(
     mut step: Pin<&mut Step<S::Future>>,
-    call: &mut Call<S, X::Case, <X as Resend<Request, S::Response>>::Kept>,
+    call: &mut Call<S, X::Case>,
+    kept: &mut Result<<X as Resend<Request, S::Response>>::Kept, Stop>,
     exchange: &X,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Unmade<S::Error>>>
@@ -220,7 +197,7 @@ where
         return Poll::Ready(Ok(()));
     }
     let _within = call.within();
-    let (Some(service), Ok(kept)) = (&mut call.service, &mut call.kept) else {
+    let (Some(service), Ok(kept)) = (&mut call.service, kept) else {
         unreachable!("only what was kept is tried again")
     };
     if let Err(error) = ready!(service.poll_ready(cx)) {
@@ -250,10 +227,56 @@ where
     Poll::Ready(Ok(()))
 }
 
+/// What is to be done about a response that is not good by its head alone.
+fn doubted<S, X, Request, Response, Error, C: Case, K: Kept>(
+    call: &mut Call<S, C>,
+    kept: &Result<K, Stop>,
+    exchange: &X,
+    response: Response,
+    cx: &mut Context<'_>,
+) -> (<X as Resend<Request, Response>>::Response, Option<Again>)
+where
+    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
+{
+    let attempt = &mut call.attempt;
+    // Most are good, or their caller's own fault, and then nobody asks what time it is.
+    let now = attempt.ends(|| clock::ready(read));
+    let (response, doubted) =
+        doubt::<X, Request, _, Error, _>(attempt, exchange, response, now, cx);
+    if doubted.as_ref().is_none_or(|it| it.judgement.verdict == Verdict::Good) {
+        call.succeeded();
+    }
+    let failure = doubted.and_then(|doubted| doubted.failure(&call.state.settings.load()));
+    (response, failure.and_then(|failure| call.again(failure, check(kept), clock::ready(read))))
+}
+
+/// What is to be done about an error.
+fn failed<S, X, Request, Response, Error, C: Case, K: Kept>(
+    call: &mut Call<S, C>,
+    kept: &Result<K, Stop>,
+    exchange: &X,
+    error: &Error,
+) -> Option<Again>
+where
+    X: Judge<Request, Response, Error, Case = C>,
+{
+    let (attempt, now) = (&mut call.attempt, clock::ready(read));
+    let settings = call.state.settings.load();
+    let (_, failure) =
+        failure::<X, Request, Response, _, _>(attempt, exchange, error, now, &settings);
+    drop(settings);
+    call.again(failure?, check(kept), now)
+}
+
+/// Whether the request can be made again by now.
+fn check<K: Kept>(kept: &Result<K, Stop>) -> Result<(), Stop> {
+    kept.as_ref().map_err(|stop| *stop)?.check()
+}
+
 /// What a caller gets whose next attempt was not made.
-fn refuse<X, Request, Response, Failed, S, C: Case, K>(
+fn refuse<X, Request, Response, Failed, S, C: Case>(
     unmade: Unmade<Failed>,
-    call: &Call<S, C, K>,
+    call: &Call<S, C>,
     exchange: &X,
     context: &mut Option<X::Context>,
 ) -> Result<Response, X::Error>
@@ -271,60 +294,6 @@ where
             exchange.reject(context.take().expect("kept where time is limited"), rejection)
         }
     }
-}
-
-/// Judges a response that is not good by its head alone: perhaps by trailers that follow at once.
-fn doubt<S, X, Request, Response, Error, C: Case, K>(
-    call: &mut Call<S, C, K>,
-    exchange: &X,
-    response: Response,
-    now: Instant,
-    cx: &mut Context<'_>,
-) -> (<X as Resend<Request, Response>>::Response, Option<Failure>)
-where
-    X: Judge<Request, Response, Error, Case = C> + Resend<Request, Response>,
-{
-    let attempt = &mut call.attempt;
-    let mut asked = exchange.asked(Ok(&response));
-    let mut response = exchange.lay_open(response);
-    let mut facts = attempt.case.facts();
-    let judgement = if let Some(judged) = attempt.case.judged() {
-        attempt.hand_out(now);
-        judged
-    } else {
-        let grpc = facts.protocol == Protocol::Grpc;
-        let Some(peeked) = grpc.then(|| exchange.peek(&mut response, cx)).flatten() else {
-            // A message has come, or it may: whatever follows, the caller is to see it.
-            attempt.hand_out(now);
-            call.succeeded();
-            return (response, None);
-        };
-        facts.code = peeked.code;
-        asked = peeked.asked.or(asked);
-        attempt.end(End::Complete { code: peeked.code }, true, now)
-    };
-    if judgement.verdict == Verdict::Good {
-        call.succeeded();
-    }
-    let settings = call.state.settings.load();
-    (response, Failure::of(&settings, judgement, facts, asked, false))
-}
-
-/// What an error means.
-fn failure<S, X, Request, Response, Error, C: Case, K>(
-    call: &mut Call<S, C, K>,
-    exchange: &X,
-    error: &Error,
-    now: Instant,
-) -> Option<Failure>
-where
-    X: Judge<Request, Response, Error, Case = C>,
-{
-    let source = exchange.error(error);
-    let judgement = call.attempt.end(End::Failed(source), false, now);
-    let settings = call.state.settings.load();
-    let (asked, unreached) = (exchange.asked(Err(error)), source.is_some_and(is_unreached));
-    Failure::of(&settings, judgement, call.attempt.case.facts(), asked, unreached)
 }
 
 impl<S, F, X: fmt::Debug, C: Case, Request, K, Kept> fmt::Debug

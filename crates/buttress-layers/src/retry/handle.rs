@@ -15,7 +15,7 @@ use buttress_core::{
     retry::{Budget, Settings, Stop},
 };
 
-use crate::clock::read;
+use crate::{clock::read, told::Told};
 
 /// What one layer shares with all that it builds.
 pub(super) struct State {
@@ -28,6 +28,7 @@ pub(super) struct State {
     dry: AtomicBool,
     pub(super) random: Random,
     counts: Counters<COUNTS>,
+    told: Told,
     observers: Observers,
 }
 
@@ -43,6 +44,7 @@ impl State {
             dry: AtomicBool::new(false),
             random: Random::seeded(seed),
             counts: Counters::new(),
+            told: Told::default(),
             observers: Observers::default(),
         }
     }
@@ -54,6 +56,9 @@ impl State {
 
     pub(super) fn stopped(&self, stop: Stop) {
         self.counts.increment(FIRST_STOP + stop as usize);
+        if self.observers.any() && self.told.is_news(stop as usize, "", read()) {
+            self.emit(Change::Stopped(stop));
+        }
     }
 
     /// Tells observers when the budget runs dry, and when it grants again: once each.

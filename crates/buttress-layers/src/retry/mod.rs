@@ -3,9 +3,11 @@
 //! A request that fails is sent again after a wait, until it succeeds or there is a reason to
 //! stop; what its caller gets is the last outcome. Which failures are retried is judged as
 //! everywhere in this suite: what is bad and another try may mend, 408, 425 and 429, and of gRPC
-//! the codes that are named. Of HTTP requests only those are repeated that do no harm twice:
-//! idempotent methods, and any with an `Idempotency-Key`. Nothing is repeated once its response
-//! was handed out.
+//! the codes that are named, which also say what becomes of a call that broke or took too long
+//! without one: see [`codes`](buttress_core::retry::Settings::codes). What its handler calls bad with
+//! a [`Verdict`](buttress_core::Verdict) beside a good status is an answer. Of HTTP requests only
+//! those are repeated that do no harm twice: idempotent methods, and any with an
+//! `Idempotency-Key`. Nothing is repeated once its response was handed out.
 //!
 //! The request is *kept* while it is under way: its head is copied, and a body that streams is
 //! written down while it is sent, up to 64 KiB. Requests and bodies need not be `Clone`. What is
@@ -46,14 +48,16 @@
 //!
 //! # When it stops
 //!
-//! Each reason is a [`Stop`](buttress_core::retry::Stop), counted and published. The attempts or
+//! Each reason is a [`Stop`](buttress_core::retry::Stop), counted, published, and told to observers
+//! once until it has not happened for a minute. The attempts or
 //! the backoff are used up; the next attempt could not begin before the caller's deadline; the
 //! server said not to come again, or not before longer than anybody waits; the circuit breaker
 //! further in is open, or another layer of ours refused, which is an answer and no failure; the
 //! body is too long or was not sent to its end; and the budget is spent. The budget is asked last.
 //!
 //! `Retry-After` and `grpc-retry-pushback-ms` are obeyed: a retry is never earlier than asked, and
-//! never earlier than the backoff. What never reached the server, for want of a connection, is
+//! never earlier than the backoff. What never reached the server, for want of a connection or
+//! because it refused the HTTP/2 stream, is
 //! sent again at once and for nothing, but only once, if it was kept: a `POST` without a key was
 //! not. A refused gRPC call is seen whether its status comes with the head or in trailers that
 //! follow at once; a head behind which nothing has come yet is handed out, so that no stream is

@@ -1,17 +1,19 @@
 use std::{
+    marker::PhantomData,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
 use buttress_core::{
-    Auto, Judge, Protocol, Reject, Resend, Shared, Side, clock,
+    Auto, Judge, OnUnwind, Protocol, Reject, Resend, Shared, Side, clock,
     retry::{Course, Settings, Stop},
 };
 use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    attempt::{Attempt, Call, Shadow},
+    attempt::{Attempt, Call, Shadow, due, within},
+    future::Step,
     handle::{Count, State},
     layer::Headers,
 };
@@ -103,8 +105,6 @@ where
         // Only time that runs out is ever refused here.
         let can_refuse = settings.of_attempt().is_some() || deadline.is_some();
         let context = can_refuse.then(|| exchange.context(&request));
-        let attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
-
         // Nothing is kept of what will not be sent again, whatever becomes of it.
         let repeats = match facts.protocol {
             Protocol::Http => settings.repeats(facts.method) || exchange.is_keyed(&request),
@@ -115,31 +115,47 @@ where
         let shadow =
             if may_retry && repeats && state.is_shadow() { Shadow::On } else { Shadow::Off };
         let keeps = may_retry && repeats && shadow == Shadow::Off;
-        let call = Call {
-            state,
-            attempt,
-            facts,
-            course: Course::new(),
-            service: None,
-            kept: Err(if may_retry { Stop::Method } else { Stop::Attempts }),
-            shadow,
-            deadline,
-            is_told: told.is_some(),
-            due: None,
-            tells: settings.of_budget().is_told(),
-            known: settings.of_budget().known(),
-            _started: started,
-            spent: None,
-            nested: entered.is_nested(),
-            headers: self.headers,
+        // Nothing of it is moved any more once it is here: the copy of the request is large.
+        let mut attempt = Attempt::new(exchange.open(&request, facts, Side::Client), now);
+        let kept = if keeps {
+            exchange.keep_of(&mut request, settings.of_body())
+        } else {
+            Err(if may_retry { Stop::Method } else { Stop::Attempts })
         };
-        let mut future = ResponseFuture::new(call, context, self.exchange.clone());
-        if keeps {
-            let call = future.call();
-            call.kept = exchange.keep_of(&mut request, settings.of_body());
-            call.service = call.kept.is_ok().then(|| self.inner.clone());
+        let service = kept.is_ok().then(|| self.inner.clone());
+        let course = Course::new();
+        let is_last = course.is_last(settings) || kept.is_err() && shadow == Shadow::Off;
+        let due = due(settings, facts.protocol, now, is_last, deadline.is_some(), can_refuse);
+        let known = settings.of_budget().known();
+        let scopes = (within(due, shadow), known.cover());
+        let guard = OnUnwind::new(|| attempt.panicked());
+        let inner = self.inner.call(request);
+        guard.defuse();
+        drop(scopes);
+        ResponseFuture {
+            step: Step::Running { inner },
+            timer: None,
+            kept,
+            call: Call {
+                state,
+                attempt,
+                facts,
+                course,
+                service,
+                shadow,
+                deadline,
+                is_told: told.is_some(),
+                due,
+                tells: settings.of_budget().is_told(),
+                known,
+                _started: started,
+                spent: None,
+                nested: entered.is_nested(),
+                headers: self.headers,
+            },
+            context,
+            exchange: self.exchange.clone(),
+            request: PhantomData,
         }
-        future.begin(settings, now, || self.inner.call(request));
-        future
     }
 }

@@ -279,7 +279,33 @@ async fn a_budget_that_runs_dry_is_told_once_and_again_when_it_grants() {
 
     let dry = "retry r: retry budget spent: failures are passed on";
     let grants = "retry r: retry budget grants again";
-    assert_eq!(*told.0.lock().unwrap(), [dry, grants, dry]);
+    let stopped = "retry r: a request was not tried again: budget";
+    assert_eq!(*told.0.lock().unwrap(), [dry, stopped, grants, dry]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_reason_to_stop_is_told_once_and_again_when_it_comes_back_after_a_minute() {
+    let layer = plain(every(MS).attempts(2));
+    let told = Arc::new(Told::default());
+    layer.handle().observe(Arc::<Told>::clone(&told));
+    let mut service = layer.layer(Calls::default().fails(99));
+    let attempts = "retry r: a request was not tried again: attempts";
+    let backoff = "retry r: a request was not tried again: backoff";
+
+    for _ in 0..5 {
+        let _ = service.ready().await.unwrap().call(()).await;
+        advance(Duration::from_secs(30)).await;
+    }
+    let (set, spent) = ("retry r: settings changed", Backoff::list([]));
+    layer.handle().set_settings(Settings::new(spent).budget(Budget::unlimited()));
+    let _ = service.ready().await.unwrap().call(()).await;
+    assert_eq!(*told.0.lock().unwrap(), [attempts, set, backoff]);
+
+    layer.handle().set_settings(every(MS).attempts(2));
+    advance(Duration::from_secs(60)).await;
+    let _ = service.ready().await.unwrap().call(()).await;
+    assert_eq!(*told.0.lock().unwrap(), [attempts, set, backoff, set, attempts]);
+    assert_eq!(layer.handle().snapshot().stopped(Stop::Attempts), 6, "each is counted");
 }
 
 #[tokio::test(start_paused = true)]

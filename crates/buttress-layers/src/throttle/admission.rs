@@ -5,7 +5,8 @@ use std::{
 };
 
 use buttress_core::{
-    Case, Code, End, Finish, Judgement, Lease, Reason, Side, Stage, Timing, Verdict, Watch, clock,
+    Case, Code, End, Finish, Judgement, Lease, Reason, Side, Stage, Timing, Verdict, Watch,
+    clock::{self, Due},
 };
 
 use super::handle::State;
@@ -18,6 +19,8 @@ pub struct Admission<C: Case> {
     pub(super) case: C,
     state: Lease<State>,
     started: Option<Instant>,
+    /// By when layers further out give it up.
+    due: Due,
     to_head: Option<Duration>,
     has_head: bool,
     ended: bool,
@@ -25,8 +28,8 @@ pub struct Admission<C: Case> {
 
 impl<C: Case> Admission<C> {
     #[inline]
-    pub(super) fn new(case: C, state: Lease<State>, started: Option<Instant>) -> Self {
-        Self { case, state, started, to_head: None, has_head: false, ended: false }
+    pub(super) fn new(case: C, state: Lease<State>, started: Option<Instant>, due: Due) -> Self {
+        Self { case, state, started, due, to_head: None, has_head: false, ended: false }
     }
 
     #[inline]
@@ -70,10 +73,15 @@ impl<C: Case> Admission<C> {
         }
     }
 
-    fn drop_end(&self) -> End<'static> {
-        let stage = if self.has_head { Stage::InBody } else { Stage::BeforeHead };
+    fn drop_end(&self, now: Instant) -> End<'static> {
+        let (stage, due) = if self.has_head {
+            (Stage::InBody, self.due.end)
+        } else {
+            (Stage::BeforeHead, self.due.head)
+        };
+        let late = due.is_some_and(|due| now >= due);
         // Ours is the side that asks: who drops a body keeps what the head said.
-        End::Dropped { stage, side: Side::Client, late: false }
+        End::Dropped { stage, side: Side::Client, late }
     }
 }
 
@@ -87,7 +95,7 @@ impl<C: Case> Watch for Admission<C> {
             Finish::Complete { code } => End::Complete { code },
             Finish::Broken(error) => End::Broken(error),
             Finish::Panicked => End::Panicked,
-            Finish::Dropped | Finish::Cut => this.drop_end(),
+            Finish::Dropped | Finish::Cut => this.drop_end(now),
         };
         Admission::end(this, end, now);
     }
@@ -96,7 +104,8 @@ impl<C: Case> Watch for Admission<C> {
 impl<C: Case> Drop for Admission<C> {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(self.drop_end(), read());
+            let now = read();
+            self.end(self.drop_end(now), now);
         }
     }
 }

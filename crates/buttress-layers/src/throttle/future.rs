@@ -17,15 +17,15 @@ use crate::clock::read;
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<F, X, C: Case, Request, Kept> {
     #[pin]
-    stage: Stage<F, C, Kept>,
+    pub(super) stage: Stage<F, C, Kept>,
     /// Whether a layer around us shares our readings of the clock.
-    nested: bool,
-    exchange: X,
-    request: PhantomData<fn(Request)>,
+    pub(super) nested: bool,
+    pub(super) exchange: X,
+    pub(super) request: PhantomData<fn(Request)>,
 }
 
 #[pin_project(project = StageProj)]
-enum Stage<F, C: Case, Kept> {
+pub(super) enum Stage<F, C: Case, Kept> {
     Running {
         #[pin]
         inner: F,
@@ -38,12 +38,7 @@ enum Stage<F, C: Case, Kept> {
 }
 
 impl<F, X, C: Case, Request, Kept> ResponseFuture<F, X, C, Request, Kept> {
-    #[inline]
-    pub(super) fn running(inner: F, admission: Admission<C>, nested: bool, exchange: X) -> Self {
-        let stage = Stage::Running { inner, admission: Some(admission) };
-        Self { stage, nested, exchange, request: PhantomData }
-    }
-
+    #[cold]
     pub(super) fn refused(rejection: Rejection, kept: Kept, exchange: X) -> Self {
         let stage = Stage::Refused { refusal: Some((rejection, kept)) };
         Self { stage, nested: false, exchange, request: PhantomData }

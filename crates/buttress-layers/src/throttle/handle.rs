@@ -75,6 +75,12 @@ impl State {
         counter.increment();
         let throttle = self.throttle.load();
         throttle.record(accepted, now);
+        self.note(&throttle);
+    }
+
+    /// Notes whether it refuses anything, and tells when that is new.
+    #[inline]
+    fn note(&self, throttle: &Throttle) {
         let throttling = throttle.is_throttling();
         if self.throttling.load(Ordering::Relaxed) != throttling
             && self.throttling.swap(throttling, Ordering::Relaxed) != throttling
@@ -147,10 +153,14 @@ impl ThrottleHandle {
         *self.state.throttle.load().settings()
     }
 
-    /// Sets other settings, with an empty window.
+    /// Sets other settings. What the window holds stays, unless they look back further or less
+    /// far: then it begins empty.
     pub fn set_settings(&self, settings: Settings) {
-        self.state.throttle.store(Arc::new(Throttle::new(settings)));
-        self.state.emit(Change::Settings);
+        let state = &*self.state;
+        let throttle = Arc::new(state.throttle.load().with_settings(settings, read()));
+        state.throttle.store(Arc::clone(&throttle));
+        state.emit(Change::Settings);
+        state.note(&throttle);
     }
 
     /// Whether the layer decides and counts but refuses nothing.

@@ -8,8 +8,9 @@
 //! half of what it is asked goes on doing that half.
 //!
 //! Accepted is what was answered and is not judged bad, a 404 among it. Not accepted are
-//! failures, refusals of the service such as 429 and `RESOURCE_EXHAUSTED`, and refusals by layers
-//! of ours, this one and those further in. A call that its caller gave up counts for nothing.
+//! failures, what took longer than its caller waits for, refusals of the service such as 429 and
+//! `RESOURCE_EXHAUSTED`, and refusals by layers of ours, this one and those further in. A call that
+//! its caller gave up before its time was up counts for nothing.
 //!
 //! # Example
 //!
@@ -47,15 +48,21 @@
 //! # Readiness and cancellation
 //!
 //! `poll_ready` is the inner service's own; the decision falls in `call`. A request counts when it
-//! ends, at the end of its response; one that is dropped before its response counts for nothing.
+//! ends, at the end of its response. One that is dropped before its response counts for nothing,
+//! but when the time is up that a [`timeout`](crate::timeout) around this layer, or
+//! [`attempt_timeout`](buttress_core::retry::Settings::attempt_timeout) of a retry, had given it:
+//! then the service has not answered in time, and has not accepted it.
 //!
 //! # Defaults
 //!
 //! [`Settings::new`](buttress_core::throttle::Settings::new): twice what is accepted, over two
 //! minutes; nine in ten are refused at the most, and one request passes each second in any case.
 //! So some traffic always passes, and a service that has recovered is found out. Nothing is held
-//! back as long as half of what is asked for is accepted; a client with little traffic wants an
-//! [`allowance`](buttress_core::throttle::Settings::allowance), or its first failure counts for half.
+//! back as long as half of what is asked for is accepted. There is no least number of requests, as
+//! there is none in the book, so the first failure of a window counts for half. A client with
+//! little traffic wants a [`minimum`](buttress_core::throttle::Settings::minimum), below which
+//! nothing is held back, or an [`allowance`](buttress_core::throttle::Settings::allowance), which
+//! is never held against the service.
 //!
 //! # When not to use
 //!

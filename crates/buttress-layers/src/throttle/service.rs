@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    marker::PhantomData,
+    task::{Context, Poll},
+};
 
 use buttress_core::{
     Auto, Judge, OnUnwind, Reject, Shared, Side,
@@ -6,7 +9,7 @@ use buttress_core::{
 };
 use tower_service::Service;
 
-use super::{Admission, ResponseFuture, handle::State};
+use super::{Admission, ResponseFuture, future::Stage, handle::State};
 use crate::clock::read;
 
 /// Holds back what its service would refuse.
@@ -66,10 +69,15 @@ where
         let started = timed.as_ref().map(Entered::now);
         let facts = self.exchange.facts(&request);
         let case = self.exchange.open(&request, facts, Side::Client);
-        let mut admission = Admission::new(case, state, started);
+        let mut admission = Admission::new(case, state, started, clock::due());
         let guard = OnUnwind::new(|| admission.panicked(read()));
         let inner = self.inner.call(request);
         guard.defuse();
-        ResponseFuture::running(inner, admission, nested, self.exchange.clone())
+        ResponseFuture {
+            stage: Stage::Running { inner, admission: Some(admission) },
+            nested,
+            exchange: self.exchange.clone(),
+            request: PhantomData,
+        }
     }
 }

@@ -161,14 +161,43 @@ async fn it_is_told_once_that_it_throttles_and_once_that_it_no_longer_does() {
     );
 }
 
+// design.md, law 9: a handle reconfigures without losing state.
 #[tokio::test(start_paused = true)]
-async fn other_settings_begin_with_an_empty_window() {
+async fn other_settings_keep_the_window_and_hold_from_the_next_call_on() {
+    let (status, calls) = (Arc::new(AtomicU16::new(503)), Arc::default());
+    let layer = ThrottleLayer::new("t", Settings::new());
+    let told = Arc::new(Told::default());
+    let (handle, mut service) = (layer.handle(), layer.layer(answering(&status, &calls)));
+    ask(&mut service, 100).await;
+    handle.observe(Arc::<Told>::clone(&told));
+
+    handle.set_settings(Settings::new().at_most(Ratio::percent(80)));
+    assert_eq!((handle.probability(), handle.window()), (Ratio::percent(80), (100, 0)));
+
+    let (refused, was_asked) = (handle.snapshot().refused(), calls.load(Ordering::Relaxed));
+    handle.set_settings(Settings::new().allowance(1_000));
+    ask(&mut service, 100).await;
+    assert_eq!((handle.snapshot().refused(), handle.window()), (refused, (200, 0)));
+    assert_eq!(calls.load(Ordering::Relaxed), was_asked + 100);
+
+    handle.set_settings(Settings::new().at_most(Ratio::ONE));
+    ask(&mut service, 100).await;
+    assert!(handle.snapshot().refused() >= refused + 90);
+    let set = "throttle t: settings changed";
+    let (begins, ends) = ("throttle t: throttling", "throttle t: no longer throttling");
+    assert_eq!(*told.0.lock().unwrap(), [set, set, ends, set, begins]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_another_length_begins_empty() {
     let (status, calls) = (Arc::new(AtomicU16::new(503)), Arc::default());
     let layer = ThrottleLayer::new("t", Settings::new());
     ask(&mut layer.layer(answering(&status, &calls)), 10).await;
 
-    let gentler = Settings::new().percent_of_accepts(110);
-    layer.handle().set_settings(gentler);
+    let shorter = Settings::new().over(TimeLimit::from_secs(60));
+    layer.handle().set_settings(shorter);
 
-    assert_eq!((layer.handle().window(), layer.handle().settings()), ((0, 0), gentler));
+    assert_eq!((layer.handle().window(), layer.handle().settings()), ((0, 0), shorter));
+    let response = layer.layer(answering(&status, &calls)).oneshot(Request::new(())).await;
+    assert!(Rejection::of_response(&response.unwrap()).is_none(), "nothing is known against it");
 }

@@ -99,11 +99,10 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().0.project() {
+            StateProj::Passing { inner, tape: None } => inner.poll_frame(cx).map_err(Into::into),
             StateProj::Passing { mut inner, tape } => {
                 let frame = ready!(inner.as_mut().poll_frame(cx));
-                if tape.is_some() {
-                    note(tape, frame.as_ref(), inner.is_end_stream());
-                }
+                note(tape, frame.as_ref(), inner.is_end_stream());
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             StateProj::Playing(player) => Poll::Ready(player.frame().map(Ok)),

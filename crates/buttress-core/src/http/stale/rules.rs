@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -36,8 +36,10 @@ pub struct StaleSettings {
     grpc: bool,
     probe_alone: bool,
     cookies: bool,
+    wall_clock: Option<WallClock>,
 }
 
+type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 type Key = Arc<dyn Fn(&Target<'_>) -> Option<String> + Send + Sync>;
 
 /// What a request asks for, as a key is made of it.
@@ -89,6 +91,7 @@ impl StaleSettings {
             grpc: false,
             probe_alone: false,
             cookies: false,
+            wall_clock: None,
         }
     }
 
@@ -179,6 +182,19 @@ impl StaleSettings {
         self
     }
 
+    /// Takes a response for as old as its `Date` says, by this clock, where its `Age` says less:
+    /// the *apparent age* of
+    /// [RFC 9111](https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3), section 4.2.3. Pass
+    /// `SystemTime::now`.
+    ///
+    /// Without it `Age` alone counts, which every cache in between adds to. A `Date` is of use where
+    /// one does not, and it is of harm where the clocks of two hosts differ: a server that is ten minutes
+    /// behind would send nothing but what is too old to be kept.
+    pub fn wall_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.wall_clock = Some(Arc::new(now));
+        self
+    }
+
     /// The bounds.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
@@ -256,7 +272,7 @@ impl StaleSettings {
             return None;
         }
         let mask = self.varies_by(headers)?;
-        let age = headers.get(header::AGE).map_or(Duration::ZERO, |age| seconds(age.as_bytes()));
+        let age = self.age(headers);
         let own = said.s_maxage.or(said.max_age).or_else(|| expires(headers));
         let fresh = own.unwrap_or(self.fresh);
         let if_error = match said.stale_if_error {
@@ -268,6 +284,18 @@ impl StaleSettings {
         };
         let life = Lifetime::new(now, fresh, if_error).aged(age).at_most(longest);
         life.until().is_some().then_some((life, mask))
+    }
+
+    /// How old a response is that comes just now. How long it was on its way is not added: that is
+    /// no more than the caller's patience.
+    fn age(&self, headers: &HeaderMap) -> Duration {
+        let said = headers.get(header::AGE).map_or(Duration::ZERO, |age| seconds(age.as_bytes()));
+        let apparent = self.wall_clock.as_ref().and_then(|now| {
+            let date = date(headers.get(header::DATE)?)?;
+            // One that is in the future says nothing.
+            now().duration_since(date).ok()
+        });
+        said.max(apparent.unwrap_or_default())
     }
 
     /// The headers by which a response varies, a bit for each; `None` if by another one.
@@ -322,16 +350,16 @@ fn keeps_status(status: StatusCode) -> bool {
 
 /// What `Expires` says, counted from the response's own `Date`.
 fn expires(headers: &HeaderMap) -> Option<Duration> {
-    let date = |name| {
-        let value: Option<&HeaderValue> = headers.get(name);
-        value.map(|value| httpdate::parse_http_date(value.to_str().unwrap_or_default()).ok())
-    };
-    let Some(expires) = date(header::EXPIRES)? else {
+    let Some(expires) = date(headers.get(header::EXPIRES)?) else {
         // One that is no date is in the past: RFC 9111, section 5.3.
         return Some(Duration::ZERO);
     };
-    let date = date(header::DATE)??;
+    let date = date(headers.get(header::DATE)?)?;
     Some(expires.duration_since(date).unwrap_or_default())
+}
+
+fn date(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
 /// What is kept of a request for as long as it is under way.

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full};
 use super::*;
 use crate::{
     fallback::Skip,
-    http::{Classified, Conventional, Degrade, Replayable, RequestHead},
+    http::{Classified, Conventional, Degrade, Replayable, RequestHead, ResponseHead},
 };
 
 type Good = Response<Full<Bytes>>;
@@ -276,4 +276,47 @@ fn a_caller_says_how_stale_it_takes_an_answer_and_clocks_that_go_back_make_nothi
     assert!(find(Request::get("/"), later).is_ok());
     let before = now.checked_sub(Duration::from_secs(1)).unwrap();
     assert_eq!(find(picky(), before).unwrap().age, Duration::ZERO);
+}
+
+/// For how many seconds a response of this `Date` and `Age` is usable that comes at 12:00:00, by a
+/// server's word 10 s fresh and 20 s more.
+fn usable_at_noon(by_clock: bool, date: Option<&str>, age: Option<&str>) -> Option<Duration> {
+    let noon = httpdate::parse_http_date("Sat, 21 Nov 2026 12:00:00 GMT").unwrap();
+    let mut settings = StaleSettings::new();
+    if by_clock {
+        settings = settings.wall_clock(move || noon);
+    }
+    let cache = StaleCache::new(settings.clone());
+    let asked = asked(&cache, Request::get("/")).unwrap();
+    let mut response = Response::builder().header("cache-control", "max-age=10, stale-if-error=20");
+    for (name, value) in [("date", date), ("age", age)] {
+        if let Some(value) = value {
+            response = response.header(name, value);
+        }
+    }
+    let (response, now) = (good(response), origin());
+    let longest = Duration::from_secs(3600);
+    let kept = settings.keeps(&asked, ResponseHead::of(&response), longest, now);
+    kept.map(|(life, _)| life.until().unwrap() - now)
+}
+
+#[test]
+fn with_a_wall_clock_a_response_is_as_old_as_its_date_or_its_age_says_whichever_is_more() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let noon = |second: u32| format!("Sat, 21 Nov 2026 11:59:{second:02} GMT");
+    let (before_7, before_40) = (noon(53), noon(20));
+
+    // RFC 9111, section 4.2.3.
+    assert_eq!(usable_at_noon(true, Some(&before_7), None), seconds(23));
+    assert_eq!(usable_at_noon(true, Some(&before_7), Some("5")), seconds(23));
+    assert_eq!(usable_at_noon(true, Some(&before_7), Some("9")), seconds(21));
+    assert_eq!(usable_at_noon(true, Some(&before_40), None), None);
+    // A date that is none, or to come, or not there, says nothing.
+    for says_nothing in [Some("yesterday"), Some("Sat, 21 Nov 2026 12:00:30 GMT"), None] {
+        assert_eq!(usable_at_noon(true, says_nothing, None), seconds(30));
+        assert_eq!(usable_at_noon(true, says_nothing, Some("9")), seconds(21));
+    }
+    // Without a clock the age alone counts.
+    assert_eq!(usable_at_noon(false, Some(&before_40), None), seconds(30));
+    assert_eq!(usable_at_noon(false, Some(&before_40), Some("9")), seconds(21));
 }

@@ -181,6 +181,50 @@ fn of_grpc_the_codes_that_are_named() {
     assert_eq!(code(Code::NotFound, Verdict::Excluded), None);
 }
 
+#[test]
+fn of_grpc_what_has_no_code_is_retried_where_a_code_is_named_that_leaves_it_open() {
+    let grpc = Facts { protocol: Protocol::Grpc, status: None, ..http(0) };
+    let of = |codes: &[Code], reason, unreached| {
+        let settings = settings().codes(codes.iter().copied());
+        let judgement = Judgement::new(Verdict::Bad, reason);
+        Failure::of(&settings, judgement, grpc, None, unreached).map(|failure| failure.class)
+    };
+    let (retried, timed_out) = (Some(Class::Retried), Reason::Refused(Kind::TimedOut));
+
+    for (code, broke, cut) in [
+        (Code::Unavailable, Class::Retried, Class::Retried),
+        (Code::DeadlineExceeded, Class::Not(Stop::Final), Class::Retried),
+        (Code::Aborted, Class::Not(Stop::Final), Class::Not(Stop::Final)),
+    ] {
+        assert_eq!(of(&[code], Reason::Failed, false), Some(broke), "{code:?}");
+        assert_eq!(of(&[code], Reason::Failed, true), retried, "{code:?}");
+        let settings = settings().codes([code]).retry_rejections();
+        assert_eq!(Failure::cut(&settings, Protocol::Grpc).class, cut, "{code:?}");
+        let further_in = of(&[code], timed_out, false);
+        assert_eq!(further_in == retried, cut == Class::Retried, "{code:?}");
+        for protocol in [Protocol::Http, Protocol::Plain] {
+            assert_eq!(Failure::cut(&settings, protocol).class, Class::Retried);
+        }
+    }
+}
+
+#[test]
+fn what_a_handler_calls_bad_is_an_answer_where_its_status_is_good() {
+    let settings = settings();
+    let application = Judgement::new(Verdict::Bad, Reason::Application);
+    let of = |facts| failure(&settings, application, facts);
+    let grpc = |code| Facts { protocol: Protocol::Grpc, code, ..http(200) };
+
+    assert_eq!(of(http(200)), None);
+    assert_eq!(of(http(399)), None);
+    assert_eq!(of(http(500)), Some(Class::Retried));
+    assert_eq!(of(grpc(None)), None);
+    assert_eq!(of(grpc(Some(Code::Ok))), None);
+    assert_eq!(of(grpc(Some(Code::Unavailable))), Some(Class::Retried));
+    // Of an error somebody's classifier says so, and an error is no answer.
+    assert_eq!(of(Facts { status: None, ..http(0) }), Some(Class::Retried));
+}
+
 // R18
 #[test]
 fn refusals_are_answers_but_for_time_that_ran_out() {

@@ -15,6 +15,10 @@ use super::Rung;
 use crate::fallback::ladder::{Cause, Guide, Step};
 
 /// What a function answers: `None` if it has no answer, an error if it failed.
+#[diagnostic::on_unimplemented(
+    message = "a function of a fallback answers with an `Option` or a `Result`, not with `{Self}`",
+    note = "`Some(..)` answers; `None` and `Err` go on to the next rung"
+)]
 pub trait Reply {
     /// The answer.
     type Response;

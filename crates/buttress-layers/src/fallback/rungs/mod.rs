@@ -34,9 +34,10 @@ where
     /// Its work.
     type Run;
 
-    /// What is kept of any request by a rung that needs nothing of it.
+    /// What is kept by a rung that needs nothing of a request but what is known of it.
     #[inline]
-    fn nothing(&self) -> Option<Self::Kept> {
+    fn nothing(&self, facts: Facts) -> Option<Self::Kept> {
+        let _ = facts;
         None
     }
 

@@ -5,7 +5,7 @@ use std::{
 };
 
 use buttress_core::{
-    Facts,
+    Facts, Protocol,
     fallback::Skip,
     http::{Adopt, Replayable, Stored},
 };
@@ -26,7 +26,7 @@ where
     type Run = ();
 
     #[inline]
-    fn nothing(&self) -> Option<()> {
+    fn nothing(&self, _: Facts) -> Option<()> {
         Some(())
     }
 
@@ -58,27 +58,28 @@ impl<Request, Response, Error, X> Rung<Request, Response, Error, X> for Fixed
 where
     X: Replayable<Request, Response>,
 {
-    type Kept = ();
+    /// How the caller speaks. Of a response that did not, the facts tell something else.
+    type Kept = Protocol;
     type Run = ();
 
     #[inline]
-    fn nothing(&self) -> Option<()> {
-        Some(())
+    fn nothing(&self, facts: Facts) -> Option<Protocol> {
+        Some(facts.protocol)
     }
 
     #[inline]
-    fn keep(&self, _: &X, request: Request, _: Facts, _: usize) -> (Request, ()) {
-        (request, ())
+    fn keep(&self, _: &X, request: Request, facts: Facts, _: usize) -> (Request, Protocol) {
+        (request, facts.protocol)
     }
 
-    fn set_out(&self, (): &mut (), _: &Guide<'_, X>) -> Result<(), Skip> {
-        Ok(())
+    fn set_out(&self, caller: &mut Protocol, _: &Guide<'_, X>) -> Result<(), Skip> {
+        if *caller == Protocol::Grpc { Err(Skip::NotForGrpc) } else { Ok(()) }
     }
 
     fn poll(
         &self,
         _: Pin<&mut ()>,
-        (): &mut (),
+        _: &mut Protocol,
         guide: &Guide<'_, X>,
         _: &mut Context<'_>,
     ) -> Poll<Step<X::Answer>> {

@@ -90,3 +90,35 @@ async fn grpc_is_stored_when_that_is_asked_for_and_the_trailers_say_ok() {
     assert_eq!(stored(by_path(), 0).await, 0, "not switched on");
     assert_eq!(stored(StaleSettings::new().grpc(), 0).await, 0, "without a key");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_no_answer_to_grpc_whatever_the_service_said() {
+    let html = || {
+        let mut response = answer(503, "<h1>unavailable</h1>");
+        response.headers_mut().insert("content-type", "text/html".parse().unwrap());
+        response
+    };
+    let says: [(fn() -> Answer, u16); 2] = [(|| status(14), 200), (html, 503)];
+    for (response, expected) in says {
+        let layer = FallbackLayer::new("f").respond(StatusCode::OK, "application/json", "{}");
+        let log = Log::of(&layer.handle());
+        let service = layer.layer(service_fn(move |_: Request<Full<Bytes>>| {
+            ready(Ok::<_, Infallible>(response()))
+        }));
+
+        let grpc = service.clone().oneshot(call("x")).await.unwrap();
+
+        assert_eq!(grpc.status(), expected);
+        assert!(grpc.extensions().get::<Degraded>().is_none());
+        assert_ne!(grpc.headers().get("content-type").unwrap(), "application/json");
+        let snapshot = layer.handle().snapshot();
+        assert_eq!(snapshot.rung("value").unwrap().skipped(Skip::NotForGrpc), 1);
+        assert_eq!(snapshot.unanswered, 1);
+        let skipped = "[value] a rung was skipped: not_for_grpc".to_owned();
+        assert!(log.lines().contains(&skipped), "{:?}", log.lines());
+        if expected == 503 {
+            let (status, page, _) = ask(service, get("/")).await;
+            assert_eq!((status, page.as_str()), (200, "{}"), "others get the page");
+        }
+    }
+}

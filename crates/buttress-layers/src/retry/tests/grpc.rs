@@ -235,3 +235,86 @@ async fn an_error_behind_the_head_is_passed_on() {
 
     assert_eq!(response.into_body().collect().await.unwrap_err().to_string(), "reset");
 }
+
+/// How often a gRPC call is made that always fails so, and why no more.
+async fn made(settings: Settings, kind: io::ErrorKind, stop: Stop) -> (u32, u64) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let broken = service_fn(move |_: Request<()>| {
+        count.fetch_add(1, Ordering::Relaxed);
+        ready(Err::<Response<Full<Bytes>>, BoxError>(io::Error::from(kind).into()))
+    });
+    let layer = RetryLayer::new("r", settings);
+
+    assert!(layer.layer(broken).oneshot(request()).await.is_err());
+
+    (calls.load(Ordering::Relaxed), layer.handle().snapshot().stopped(stop))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_connection_broke_is_made_again_where_unavailable_is_named() {
+    let named = every(MS).codes([Code::Unavailable]);
+    let other = every(MS).codes([Code::Aborted, Code::DeadlineExceeded]);
+    let broke = io::ErrorKind::ConnectionReset;
+
+    assert_eq!(made(named, broke, Stop::Attempts).await, (3, 1));
+    assert_eq!(made(other, broke, Stop::Final).await, (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_reached_the_server_is_made_again_whatever_is_named() {
+    let none = every(MS).codes([]);
+
+    let made = made(none, io::ErrorKind::ConnectionRefused, Stop::Attempts).await;
+
+    // The first for nothing.
+    assert_eq!(made, (4, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_took_too_long_is_made_again_where_a_code_is_named_that_leaves_it_open() {
+    for (code, made, stop, took) in [
+        (Code::Unavailable, 3, Stop::Attempts, 152),
+        (Code::DeadlineExceeded, 3, Stop::Attempts, 152),
+        (Code::Aborted, 1, Stop::Final, 50),
+    ] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&calls);
+        let hanging = service_fn(move |_: Request<()>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>()
+        });
+        let settings = every(MS).codes([code]).attempt_timeout(TimeLimit::from_millis(50));
+        let (layer, start) = (RetryLayer::new("r", settings), Instant::now());
+
+        let error = layer.layer(hanging).oneshot(request()).await.unwrap_err();
+
+        assert!(Rejection::find(&*error).is_some(), "{code:?}");
+        assert_eq!(calls.load(Ordering::Relaxed), made, "{code:?}");
+        assert_eq!(layer.handle().snapshot().stopped(stop), 1, "{code:?}");
+        assert_eq!(start.elapsed().as_millis(), took, "{code:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_upon_which_none_would_follow_has_all_the_time_of_its_caller() {
+    for (code, calls, took) in [(Code::Aborted, 1, 100), (Code::Unavailable, 3, 202)] {
+        let (count, start) = (Arc::new(AtomicU32::new(0)), Instant::now());
+        let made = Arc::clone(&count);
+        let slow = service_fn(move |_: Request<()>| {
+            made.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(100 * MS).await;
+                Ok::<_, BoxError>(ok())
+            }
+        });
+        let settings = every(MS).codes([code]).attempt_timeout(TimeLimit::from_millis(50));
+        let mut request = request();
+        request.headers_mut().insert("grpc-timeout", "300m".parse().unwrap());
+
+        let outcome = RetryLayer::new("r", settings).layer(slow).oneshot(request).await;
+
+        assert!(outcome.is_ok(), "{code:?}: the last one is not cut before its caller's time");
+        assert_eq!((count.load(Ordering::Relaxed), start.elapsed().as_millis()), (calls, took));
+    }
+}

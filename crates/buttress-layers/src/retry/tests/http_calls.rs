@@ -368,3 +368,23 @@ async fn a_deadline_in_a_header_alone_is_kept_to() {
     assert_eq!(asked[1].1["x-request-timeout-ms"], "5");
     assert_eq!(layer.handle().snapshot().stopped(Stop::Deadline), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_its_handler_calls_bad_is_an_answer_unless_its_status_says_so_too() {
+    for (status, calls) in [(200, 1), (302, 1), (503, 3)] {
+        let bad = || {
+            let mut response = answer(status, &[]);
+            response.extensions_mut().insert(buttress_core::Verdict::Bad);
+            response
+        };
+        let server = Server::says([bad(), bad(), bad()]);
+        let layer = RetryLayer::new("r", every(MS));
+
+        let response = layer.layer(server.clone()).oneshot(Request::new(())).await.unwrap();
+
+        assert_eq!((response.status().as_u16(), server.calls()), (status, calls));
+        let stopped: u64 =
+            Stop::ALL.iter().map(|stop| layer.handle().snapshot().stopped(*stop)).sum();
+        assert_eq!(stopped, u64::from(status == 503), "{status}");
+    }
+}
