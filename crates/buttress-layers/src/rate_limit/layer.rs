@@ -78,7 +78,10 @@ impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
     /// the rate by being forgotten.
     ///
     /// A key costs a little over twice its own size and 9 bytes at the most, and half as much at
-    /// the least: 2.1 MB for 65,536 addresses, and what the keys themselves have on the heap.
+    /// the least: 3.4 MB for 65,536 addresses, and what the keys themselves have on the heap. With
+    /// several limits it costs 8 bytes more for each, and up to twice that while their number grows.
+    ///
+    /// Take the [`handle`](Self::handle) afterwards: this is another state.
     ///
     /// ```
     /// use buttress_core::Rate;
