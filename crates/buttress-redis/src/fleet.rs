@@ -16,7 +16,7 @@ use crate::{
     buckets::{Buckets, Many, Single},
     core::Core,
     purse::Said,
-    scale::{standings, wait},
+    scale::standings,
     seat::Asking,
 };
 
@@ -64,7 +64,7 @@ where
     fn enter(&self, request: &Request, ask: Ask, now: Instant) -> Admission<Asking<St, B>> {
         let (core, key) = (&*self.core, self.find.find(request));
         let scales = core.scales.load();
-        if wait(&scales, &[], Duration::ZERO, ask).is_none() {
+        if !scales.iter().all(|scale| scale.allows(ask)) {
             return decided(core.too_much());
         }
         // A batch is not taken for more than a batch may be.

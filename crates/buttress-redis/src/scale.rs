@@ -112,7 +112,8 @@ impl Scale {
     }
 
     /// Whether it may ever be admitted.
-    fn allows(&self, ask: Ask) -> bool {
+    #[inline]
+    pub(crate) fn allows(&self, ask: Ask) -> bool {
         ask.weight().get() <= self.burst.saturating_sub(ask.kept())
     }
 
