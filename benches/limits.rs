@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench limits` prints nanoseconds added over the bare service, as a ratio to
 //! governor, and what two threads make of one thread's throughput: on one key in the first group,
-//! on 20,000 in the second; with `-- --instructions` instructions per call too, which do not depend
-//! on the machine's mood.
+//! on 20,000 in the second; in the third nobody is admitted. With `-- --instructions` instructions
+//! per call too, which do not depend on the machine's mood.
 
 use std::{
     cell::Cell,
@@ -58,7 +58,11 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let runtime = Box::leak(Box::new(runtime.expect("a runtime without I/O")));
-    let groups = [("one bucket", one(runtime)), ("10,000 keys a thread", keyed())];
+    let groups = [
+        ("one bucket", one(runtime)),
+        ("10,000 keys a thread", keyed()),
+        ("an empty bucket", refused()),
+    ];
     let Some(wanted) = &options.only else {
         let asked = options.group.as_deref().unwrap_or_default();
         let asked = groups.iter().filter(|(what, _)| what.contains(asked));
@@ -129,6 +133,25 @@ fn keyed() -> Vec<Case> {
         Case::new("governor in a service, keyed", governed, request),
         Case::new("tower_governor, keyed", GovernorLayer::new(config).layer(bare()), request),
         Case::new("buttress RateLimit, keyed", ours.layer(bare()), request),
+    ]
+}
+
+/// All but the first requests are answered with a 429.
+fn refused() -> Vec<Case> {
+    let once_a_day = Duration::from_secs(86_400);
+    let mut config = GovernorConfigBuilder::default();
+    config.period(once_a_day).burst_size(1);
+    let config = config.key_extractor(Everybody).finish().expect("a quota");
+    let ours = || RateLimitLayer::new("r", Rate::per_day(NonZeroU32::MIN));
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower_governor, refused", GovernorLayer::new(config).layer(bare()), request),
+        Case::new("buttress RateLimit, refused", ours().layer(bare()), request),
+        Case::new(
+            "buttress RateLimit, keyed, refused",
+            ours().keyed(|_: &Request<()>| 7_u64).layer(bare()),
+            request,
+        ),
     ]
 }
 

@@ -52,8 +52,7 @@ where
         let note = || announce.note(pool.name(), || pool.standings(&request, now));
         match pool.enter(&request, cost.weigh(&request), now) {
             Admission::Admitted => {
-                let (note, announce, exchange) =
-                    (note(), announce.clone(), self.exchange.clone());
+                let (note, announce, exchange) = (note(), announce.clone(), self.exchange.clone());
                 ResponseFuture::running(self.inner.call(request), note, announce, exchange)
             }
             Admission::Refused(rejection) => {
