@@ -112,8 +112,7 @@ impl Scale {
     }
 
     /// Whether it may ever be admitted.
-    #[inline]
-    pub(crate) fn allows(&self, ask: Ask) -> bool {
+    fn allows(&self, ask: Ask) -> bool {
         ask.weight().get() <= self.burst.saturating_sub(ask.kept())
     }
 
