@@ -154,7 +154,8 @@ where
                 Poll::Pending => Poll::Pending,
             },
             StageProj::Refused { refusal } => {
-                Poll::Ready(surface(refusal.take(), this.note.take(), this.announce, this.exchange))
+                let (refusal, note) = (refusal.take(), this.note.take());
+                Poll::Ready(surface::<_, _, _, N, _>(refusal, note, this.exchange))
             }
             StageProj::Waiting { .. } => unreachable!("it waits no more"),
         }
@@ -166,7 +167,6 @@ where
 fn surface<Request, Res, Error, N, X>(
     refusal: Option<(Rejection, X::Context)>,
     note: Option<N::Note>,
-    _: &N,
     exchange: &X,
 ) -> Result<Res, X::Error>
 where
