@@ -30,6 +30,8 @@ pub(crate) struct Core<St, B: Buckets> {
     pub(crate) buckets: B,
     pub(crate) settings: Settings,
     pub(crate) scales: ArcSwap<Vec<Scale>>,
+    /// The smallest burst of those.
+    burst: AtomicU32,
     /// What the bucket is called in the store, or what its buckets' names begin with.
     pub(crate) whole: Vec<u8>,
     pub(crate) counts: Counts,
@@ -62,12 +64,14 @@ impl<St, B: Buckets> Core<St, B> {
             Outage::Open | Outage::Closed => std::num::NonZeroU32::MIN,
         };
         let shares: Vec<_> = rates.iter().map(|rate| share_of(*rate, replicas)).collect();
+        let scales: Vec<_> = rates.iter().copied().map(Scale::new).collect();
         Self {
             whole: key::whole(&settings.prefix, &name),
             buckets: buckets(Arc::clone(&name), &shares),
             name,
             store,
-            scales: ArcSwap::from_pointee(rates.iter().copied().map(Scale::new).collect()),
+            burst: AtomicU32::new(smallest_burst(&scales)),
+            scales: ArcSwap::from_pointee(scales),
             counts: Counts::new(),
             observers: Observers::default(),
             circuit: Circuit::new(settings.circuit.clone()),
@@ -92,10 +96,18 @@ impl<St, B: Buckets> Core<St, B> {
             let _alone = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
             let mut scales = Vec::clone(&self.scales.load());
             scales[limit] = Scale::new(rate);
+            self.burst.store(smallest_burst(&scales), Ordering::Relaxed);
             self.scales.store(Arc::new(scales));
             self.share_anew();
         }
         self.emit(None, Change::Rate { limit, rate });
+    }
+
+    /// Whether a request may ever be admitted.
+    #[inline]
+    pub(crate) fn allows(&self, ask: Ask) -> bool {
+        let burst = self.burst.load(Ordering::Relaxed);
+        ask.weight().get() <= burst.saturating_sub(ask.kept())
     }
 
     pub(crate) fn set_replicas(&self, replicas: u32) {
@@ -239,6 +251,10 @@ impl<St, B: Buckets> Core<St, B> {
         let event = Event { layer: "fleet_limit", name: &self.name, key, change };
         self.observers.emit(&event);
     }
+}
+
+fn smallest_burst(scales: &[Scale]) -> u32 {
+    scales.iter().map(Scale::burst).min().unwrap_or(u32::MAX)
 }
 
 impl<St, B: Buckets> fmt::Debug for Core<St, B> {
