@@ -152,16 +152,20 @@ async fn no_answer_is_waited_for_longer_than_a_caller_may() {
             FleetLimitLayer::new("api", hourly()[0].rate(), settings, store).exchange(Plain);
         let service = limit.layer(service_fn(|()| async { Ok::<_, buttress::BoxError>(()) }));
 
-        let mut waits = Vec::new();
+        let (begun, mut waits) = (Instant::now(), Vec::new());
         for _ in 0..30 {
             let start = Instant::now();
-            service.clone().oneshot(()).await.unwrap();
+            soon(service.clone().oneshot(())).await.unwrap();
             waits.push(start.elapsed());
         }
 
-        // A busy machine's timers may be late, but not by this.
-        assert!(waits.iter().all(|wait| *wait < Duration::from_millis(500)), "{waits:?}");
-        let waited = waits.iter().filter(|wait| **wait >= Duration::from_millis(19)).count();
-        assert!(waited <= 5, "drips {drips}: {waits:?}");
+        // Three until the circuit opens, and then a probe each half second, less its jitter.
+        let probes = u64::try_from(begun.elapsed().as_millis() / 400).unwrap();
+        let totals = limit.handle().totals();
+        // Once it has taken a second to connect, that is known, and nobody waits for it.
+        let failed = totals.failed(Failure::TimedOut) + totals.failed(Failure::Unreachable);
+        assert!((3..=3 + probes).contains(&failed), "drips {drips}: {waits:?}");
+        // A machine may be busy with something else for as long as it likes, but not each time.
+        assert!(waits[..3].iter().min() < Some(&Duration::from_millis(500)), "{waits:?}");
     }
 }

@@ -37,7 +37,7 @@ use tonic_health::pb::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 
-/// Soon enough for a test, and long enough that a loopback connection was made and used.
+/// Soon enough for a test. Which attempt is read first, it does not decide: see [`Stuck`].
 fn hedge() -> HedgeLayer {
     let settings = Settings::new(Delay::fixed(Duration::from_millis(100)));
     let settings = settings.budget(Budget::unlimited()).call("/grpc.health.v1.Health/Check");
@@ -47,11 +47,13 @@ fn hedge() -> HedgeLayer {
 /// How many bytes were read of a request, and what it said of earlier attempts.
 type Read = (usize, Option<String>);
 
-/// A server whose first call hangs once it was read, and is seen to be cancelled.
+/// A server whose first call hangs once it was read, and is seen to be cancelled. A hedge is
+/// answered once that call has been read, so that it is the call that loses on any machine.
 #[derive(Clone, Default)]
 struct Stuck {
     calls: Arc<AtomicU32>,
     read: Arc<Mutex<Vec<Read>>>,
+    first_read: Arc<Notify>,
     cancelled: Arc<Notify>,
 }
 
@@ -66,8 +68,13 @@ impl Drop for Guard {
 
 impl Stuck {
     async fn takes(&self, bytes: usize, attempt: Option<String>) {
+        let is_hedge = attempt.is_some();
+        if is_hedge {
+            self.first_read.notified().await;
+        }
         self.read.lock().unwrap().push((bytes, attempt));
-        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+        if !is_hedge && self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_read.notify_one();
             let _guard = Guard(Arc::clone(&self.cancelled));
             pending::<()>().await;
         }
@@ -162,14 +169,15 @@ async fn an_upload_of_50_kib_is_streamed_again_and_one_of_a_mebibyte_is_not() {
     assert_eq!(soon(stack.clone().oneshot(post(50 * 1024))).await.unwrap().status(), 200);
     stuck.was_hedged(50 * 1024, &hedge).await;
 
-    // This one hangs with nobody coming to its aid, until its caller gives up.
+    // This one hangs with nobody coming to its aid, until its caller gives up: once it was read, and
+    // would have been hedged.
     stuck.calls.store(0, Ordering::Relaxed);
     stuck.read.lock().unwrap().clear();
     let call = stack.oneshot(post(1024 * 1024));
     let unhedged = |snapshot: HedgeSnapshot| snapshot.unhedged(Unhedged::BodyTooLarge);
     let handle = hedge.handle();
     let counted = async {
-        while unhedged(handle.snapshot()) == 0 {
+        while unhedged(handle.snapshot()) == 0 || stuck.read.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     };

@@ -24,10 +24,16 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
                 "{address} cannot be reached ({error}): is a server running there, and may it be reached from here?"
             ),
         ),
-        (_, "MOVED" | "ASK" | "CLUSTERDOWN") => (
+        (_, "CLUSTERDOWN") => (
             Failure::Refused,
             format!(
-                "{address} is a node of a cluster, and the key lives on another: give the URL of a server that is none, or of a proxy in front of the cluster"
+                "{address} is a node of a cluster that is down ({error}): bring back the nodes that its slots lie on, or have CLUSTER ADDSLOTS give them to others"
+            ),
+        ),
+        (_, "MOVED" | "ASK") => (
+            Failure::Refused,
+            format!(
+                "{address} is a node of a cluster, and the key lives on another: open the store with RedisStore::cluster and the URLs of some nodes"
             ),
         ),
         (ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown), _) => (

@@ -1,0 +1,235 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redis::{
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value,
+};
+
+use super::{Said, connection::Connection};
+use crate::{Failure, StoreError};
+
+/// The nodes of a cluster, each behind a connection of its own, and which slots lie where.
+///
+/// The client library has this as well. It stands on its own connections, which go on waiting when
+/// they are silent, and asks for the whole table of slots again and again while something is amiss.
+/// All our calls have one key, so it is enough to go where a node says that the key is.
+pub(super) struct Cluster {
+    /// How to connect to a node that is heard of.
+    like: ConnectionInfo,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    /// Those that were given, and then those that were heard of.
+    nodes: Vec<Arc<Connection>>,
+    by_name: HashMap<String, usize>,
+    /// By slot, the place of its node.
+    slots: HashMap<u16, usize>,
+    /// Whom to ask of a slot that nothing is known of.
+    next: usize,
+}
+
+/// So often a call goes on to another node: a slot moves at the most now and then.
+const HOPS: usize = 5;
+
+impl Cluster {
+    pub(super) fn new(clients: Vec<Client>) -> Result<Self, StoreError> {
+        let refused = |what: &str| Err(StoreError::new(Failure::Refused, what));
+        let Some(first) = clients.first() else {
+            return refused("no URL of a node: name one at the least, redis://host:6379/");
+        };
+        let like = first.get_connection_info().clone();
+        if clients.iter().any(|it| it.get_connection_info().redis_settings().db() != 0) {
+            return refused("a cluster has no database but 0: leave the number out of the URL");
+        }
+        if clients
+            .iter()
+            .any(|it| matches!(it.get_connection_info().addr(), ConnectionAddr::Unix(_)))
+        {
+            return refused(
+                "a node of a cluster leads to others, which a path does not: write redis://host:6379/",
+            );
+        }
+        let nodes: Vec<_> = clients.into_iter().map(Connection::new).collect();
+        let by_name = nodes.iter().enumerate().map(|(at, it)| (it.address.clone(), at)).collect();
+        let known = Known { nodes, by_name, slots: HashMap::new(), next: 0 };
+        Ok(Self { like, known: Mutex::new(known) })
+    }
+
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.known().nodes.iter().map(|it| it.address.clone()).collect()
+    }
+
+    /// Asks the node where the slot lies, or goes on to it.
+    pub(super) async fn call(&self, slot: u16, command: &Cmd) -> Result<Value, Said> {
+        let (mut node, mut asking) = (self.known().node_of(slot), false);
+        let mut away: Vec<Arc<Connection>> = Vec::new();
+        let mut hops = HOPS;
+        loop {
+            // One that is dropped here has waited for this node in vain.
+            let waiting = node.waiting();
+            let answer = match node.connection().await {
+                Ok(up) if asking => node.call_asking(up, command).await.map_err(|it| (it, true)),
+                Ok(up) => node.call_over(up, command).await.map_err(|it| (it, true)),
+                Err(error) => Err((error, false)),
+            };
+            waiting.answered();
+            let (error, was_sent) = match answer {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            asking = false;
+            let led = redirect(&error).map(|(to, asks)| (self.led_to(&node, to, slot, asks), asks));
+            let next = match led {
+                Some((to, asks)) if !is_one_of(&away, &to) => {
+                    asking = asks;
+                    Some(to)
+                }
+                Some(_) => None,
+                // It may have been granted: to ask another might take twice.
+                None if was_sent => {
+                    if error.is_io_error() {
+                        self.known().forget(slot, &node);
+                    }
+                    None
+                }
+                None => {
+                    away.push(Arc::clone(&node));
+                    self.known().instead_of(slot, &away)
+                }
+            };
+            match next {
+                Some(next) if hops > 0 => {
+                    (node, hops) = (next, hops - 1);
+                }
+                _ => return Err(Said { address: node.address.clone(), error }),
+            }
+        }
+    }
+
+    /// The node that another named, which is learnt unless it holds for this once.
+    fn led_to(&self, by: &Connection, name: &str, slot: u16, for_once: bool) -> Arc<Connection> {
+        let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
+        // Whoever does not know its own name means itself.
+        let host = if host.is_empty() { by.host() } else { host };
+        let name = format!("{host}:{port}");
+        let mut known = self.known();
+        let at = known.by_name.get(&name).copied().unwrap_or_else(|| {
+            let like = self.like.clone();
+            let addr = at(like.addr(), host, port.parse().unwrap_or_default());
+            let client = Client::open(like.set_addr(addr)).expect("as that which was opened");
+            known.nodes.push(Connection::new(client));
+            let at = known.nodes.len() - 1;
+            known.by_name.insert(name, at);
+            at
+        });
+        if !for_once {
+            known.slots.insert(slot, at);
+        }
+        Arc::clone(&known.nodes[at])
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn node_of(&mut self, slot: u16) -> Arc<Connection> {
+        let at = self.slots.get(&slot).copied().unwrap_or(self.next);
+        Arc::clone(&self.nodes[at])
+    }
+
+    fn forget(&mut self, slot: u16, node: &Arc<Connection>) {
+        if self.slots.get(&slot).is_some_and(|at| Arc::ptr_eq(&self.nodes[*at], node)) {
+            self.slots.remove(&slot);
+        }
+        if Arc::ptr_eq(&self.nodes[self.next], node) {
+            self.next = (self.next + 1) % self.nodes.len();
+        }
+    }
+
+    /// Any other than those that are away.
+    fn instead_of(&mut self, slot: u16, away: &[Arc<Connection>]) -> Option<Arc<Connection>> {
+        let last = away.last()?;
+        self.forget(slot, last);
+        let count = self.nodes.len();
+        let others = (self.next..self.next + count).map(|at| at % count);
+        let at = others.into_iter().find(|at| !is_one_of(away, &self.nodes[*at]))?;
+        self.next = at;
+        Some(Arc::clone(&self.nodes[at]))
+    }
+}
+
+fn is_one_of(all: &[Arc<Connection>], one: &Arc<Connection>) -> bool {
+    all.iter().any(|it| Arc::ptr_eq(it, one))
+}
+
+/// Where an error leads, and whether for this once.
+fn redirect(error: &RedisError) -> Option<(&str, bool)> {
+    let (name, _) = error.redirect_node()?;
+    Some((name, error.kind() == ErrorKind::Server(ServerErrorKind::Ask)))
+}
+
+/// Another node, reached in the same way.
+fn at(like: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr {
+    let host = host.to_owned();
+    match like {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+/// The slot of a key: CRC16 (XMODEM) of what is in its first braces, or of all of it, as the
+/// specification of the cluster has it.
+pub(super) fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let tag = &rest[..rest.iter().position(|byte| *byte == b'}')?];
+        (!tag.is_empty()).then_some(tag)
+    });
+    crc16(tag.unwrap_or(key)) % SLOTS
+}
+
+const SLOTS: u16 = 16_384;
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
+        assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+        assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
+        // Of CLUSTER KEYSLOT.
+        assert_eq!((slot(b"foo"), slot(b"somekey")), (12_182, 11_058));
+    }
+
+    #[test]
+    fn what_leads_to_no_cluster_is_refused_with_what_to_write() {
+        let said = |urls: &[&str]| {
+            let opened = crate::RedisStore::cluster(urls.iter().copied());
+            opened.map(|_| ()).unwrap_err().to_string()
+        };
+
+        assert!(said(&[]).contains("name one at the least"));
+        assert!(said(&["redis://a/0", "redis://b/1"]).contains("no database but 0"));
+        assert!(said(&["unix:///run/redis.sock"]).contains("write redis://host:6379/"));
+    }
+}
