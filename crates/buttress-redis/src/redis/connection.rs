@@ -16,6 +16,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use crate::tls;
+
 /// The connection to a server, and what becomes of it.
 ///
 /// The client library has a manager of connections as well. It goes on waiting for a connection
@@ -178,6 +180,10 @@ async fn connect(connection: Weak<Connection>) {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(YOUNG))
             .set_response_timeout(None);
+        if matches!(connection.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. }) {
+            // Not before: until then the program may choose for itself.
+            tls::prepare();
+        }
         let made = connection.client.get_multiplexed_async_connection_with_config(&config);
         let error = match timeout(YOUNG, made).await {
             Ok(Ok(made)) => {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Cmd, FromRedisValue, cmd};
+use ::redis::{Cmd, ConnectionAddr, FromRedisValue, cmd};
 
 use self::{
     cluster::Cluster,
@@ -20,7 +20,7 @@ use self::{
     errors::{explain, explain_url, is_noscript, nonsense},
 };
 use crate::{
-    Debt, Scale, Store, StoreError, Take, Taken,
+    Debt, Failure, Scale, Store, StoreError, Take, Taken,
     script::{self, Time},
     store::MOST,
 };
@@ -99,6 +99,10 @@ impl RedisStore {
     /// A server by its URL: `redis://user:password@host:port/database`, `rediss://` for TLS with
     /// the feature `tls`, or `unix:///path`. Connects to nothing yet.
     ///
+    /// TLS trusts whom the system trusts, or the file that the environment names as `SSL_CERT_FILE`.
+    /// It uses the cryptography that the program has installed for rustls; if there is none by the
+    /// time that it connects, it installs ring's.
+    ///
     /// # Errors
     ///
     /// If that is no such URL; with what one looks like, and without the password in it.
@@ -170,7 +174,13 @@ impl RedisStore {
 }
 
 fn client(url: &str) -> Result<::redis::Client, StoreError> {
-    ::redis::Client::open(url).map_err(|error| explain_url(url, &error))
+    let client = ::redis::Client::open(url).map_err(|error| explain_url(url, &error))?;
+    if matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { insecure: true, .. })
+    {
+        let what = "#insecure would take any server for the right one: leave it out, and name the file of the server's authority in the environment as SSL_CERT_FILE if the system does not know it";
+        return Err(StoreError::new(Failure::Refused, what));
+    }
+    Ok(client)
 }
 
 fn with(command: &mut Cmd, rest: &Cmd) -> Cmd {
