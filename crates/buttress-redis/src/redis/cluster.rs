@@ -31,8 +31,8 @@ struct Known {
     next: usize,
 }
 
-/// So often a call goes on to another node: a slot moves at the most now and then.
-const HOPS: usize = 5;
+/// So many nodes a call goes to at the most: slots move now and then, and some nodes may be away.
+const HOPS: usize = 8;
 
 impl Cluster {
     pub(super) fn new(clients: Vec<Client>) -> Result<Self, StoreError> {
@@ -65,48 +65,45 @@ impl Cluster {
     /// Asks the node where the slot lies, or goes on to it.
     pub(super) async fn call(&self, slot: u16, command: &Cmd) -> Result<Value, Said> {
         let (mut node, mut asking) = (self.known().node_of(slot), false);
-        let mut away: Vec<Arc<Connection>> = Vec::new();
-        let mut hops = HOPS;
-        loop {
+        let mut away: Vec<(Arc<Connection>, RedisError)> = Vec::new();
+        for _ in 0..HOPS {
             // One that is dropped here has waited for this node in vain.
             let waiting = node.waiting();
             let answer = match node.connection().await {
-                Ok(up) if asking => node.call_asking(up, command).await.map_err(|it| (it, true)),
-                Ok(up) => node.call_over(up, command).await.map_err(|it| (it, true)),
-                Err(error) => Err((error, false)),
+                Ok(up) if asking => Ok(node.call_asking(up, command).await),
+                Ok(up) => Ok(node.call_over(up, command).await),
+                Err(error) => Err(error),
             };
             waiting.answered();
-            let (error, was_sent) = match answer {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            asking = false;
-            let led = redirect(&error).map(|(to, asks)| (self.led_to(&node, to, slot, asks), asks));
-            let next = match led {
-                Some((to, asks)) if !is_one_of(&away, &to) => {
-                    asking = asks;
-                    Some(to)
-                }
-                Some(_) => None,
-                // It may have been granted: to ask another might take twice.
-                None if was_sent => {
-                    if error.is_io_error() {
-                        self.known().forget(slot, &node);
+            match answer {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => {
+                    let Some((name, for_once)) = redirect(&error) else {
+                        // It may have been granted: to ask another might take twice.
+                        if error.is_io_error() {
+                            self.known().forget(slot, &node);
+                        }
+                        return Err(said(&node, error));
+                    };
+                    let to = self.led_to(&node, name, slot, for_once);
+                    // There is no way round a node that is away.
+                    if let Some((_, why)) = away.iter().find(|(it, _)| Arc::ptr_eq(it, &to)) {
+                        return Err(said(&to, why.clone()));
                     }
-                    None
+                    (node, asking) = (to, for_once);
                 }
-                None => {
-                    away.push(Arc::clone(&node));
-                    self.known().instead_of(slot, &away)
+                Err(error) => {
+                    away.push((Arc::clone(&node), error.clone()));
+                    let Some(other) = self.known().instead_of(slot, &away) else {
+                        return Err(said(&node, error));
+                    };
+                    (node, asking) = (other, false);
                 }
-            };
-            match next {
-                Some(next) if hops > 0 => {
-                    (node, hops) = (next, hops - 1);
-                }
-                _ => return Err(Said { address: node.address.clone(), error }),
             }
         }
+        let lost =
+            (ErrorKind::ClusterConnectionNotFound, "each node says that another has the key");
+        Err(said(&node, lost.into()))
     }
 
     /// The node that another named, which is learnt unless it holds for this once.
@@ -152,19 +149,23 @@ impl Known {
     }
 
     /// Any other than those that are away.
-    fn instead_of(&mut self, slot: u16, away: &[Arc<Connection>]) -> Option<Arc<Connection>> {
-        let last = away.last()?;
-        self.forget(slot, last);
+    fn instead_of(
+        &mut self,
+        slot: u16,
+        away: &[(Arc<Connection>, RedisError)],
+    ) -> Option<Arc<Connection>> {
+        self.forget(slot, &away.last()?.0);
+        let is_away = |node| away.iter().any(|(it, _)| Arc::ptr_eq(it, node));
         let count = self.nodes.len();
-        let others = (self.next..self.next + count).map(|at| at % count);
-        let at = others.into_iter().find(|at| !is_one_of(away, &self.nodes[*at]))?;
+        let mut others = (self.next..self.next + count).map(|at| at % count);
+        let at = others.find(|at| !is_away(&self.nodes[*at]))?;
         self.next = at;
         Some(Arc::clone(&self.nodes[at]))
     }
 }
 
-fn is_one_of(all: &[Arc<Connection>], one: &Arc<Connection>) -> bool {
-    all.iter().any(|it| Arc::ptr_eq(it, one))
+fn said(node: &Connection, error: RedisError) -> Said {
+    Said { address: node.address.clone(), error }
 }
 
 /// Where an error leads, and whether for this once.
