@@ -24,9 +24,9 @@ pub(super) struct Cluster {
 struct Known {
     /// Those that were given, and then those that were heard of.
     nodes: Vec<Arc<Connection>>,
-    by_name: HashMap<String, usize>,
-    /// By slot, the place of its node.
-    slots: HashMap<u16, usize>,
+    given: usize,
+    /// Who has a slot.
+    slots: HashMap<u16, Arc<Connection>>,
     /// Whom to ask of a slot that nothing is known of.
     next: usize,
 }
@@ -53,8 +53,7 @@ impl Cluster {
             );
         }
         let nodes: Vec<_> = clients.into_iter().map(Connection::new).collect();
-        let by_name = nodes.iter().enumerate().map(|(at, it)| (it.address.clone(), at)).collect();
-        let known = Known { nodes, by_name, slots: HashMap::new(), next: 0 };
+        let known = Known { given: nodes.len(), nodes, slots: HashMap::new(), next: 0 };
         Ok(Self { like, known: Mutex::new(known) })
     }
 
@@ -81,7 +80,7 @@ impl Cluster {
                     let Some((name, for_once)) = redirect(&error) else {
                         // It may have been granted: to ask another might take twice.
                         if error.is_io_error() {
-                            self.known().forget(slot, &node);
+                            self.known().forget(&node);
                         }
                         return Err(said(&node, error));
                     };
@@ -94,7 +93,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     away.push((Arc::clone(&node), error.clone()));
-                    let Some(other) = self.known().instead_of(slot, &away) else {
+                    let Some(other) = self.known().instead_of(&away) else {
                         return Err(said(&node, error));
                     };
                     (node, asking) = (other, false);
@@ -113,19 +112,17 @@ impl Cluster {
         let host = if host.is_empty() { by.host() } else { host };
         let name = format!("{host}:{port}");
         let mut known = self.known();
-        let at = known.by_name.get(&name).copied().unwrap_or_else(|| {
+        let heard_of = known.nodes.iter().find(|it| it.address == name).map(Arc::clone);
+        let node = heard_of.unwrap_or_else(|| {
             let like = self.like.clone();
             let addr = at(like.addr(), host, port.parse().unwrap_or_default());
             let client = Client::open(like.set_addr(addr)).expect("as that which was opened");
-            known.nodes.push(Connection::new(client));
-            let at = known.nodes.len() - 1;
-            known.by_name.insert(name, at);
-            at
+            known.add(Connection::new(client))
         });
         if !for_once {
-            known.slots.insert(slot, at);
+            known.slots.insert(slot, Arc::clone(&node));
         }
-        Arc::clone(&known.nodes[at])
+        node
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -134,27 +131,33 @@ impl Cluster {
 }
 
 impl Known {
-    fn node_of(&mut self, slot: u16) -> Arc<Connection> {
-        let at = self.slots.get(&slot).copied().unwrap_or(self.next);
-        Arc::clone(&self.nodes[at])
+    fn node_of(&self, slot: u16) -> Arc<Connection> {
+        Arc::clone(self.slots.get(&slot).unwrap_or(&self.nodes[self.next]))
     }
 
-    fn forget(&mut self, slot: u16, node: &Arc<Connection>) {
-        if self.slots.get(&slot).is_some_and(|at| Arc::ptr_eq(&self.nodes[*at], node)) {
-            self.slots.remove(&slot);
-        }
+    /// Where addresses come and go, those that have gone make room for those that come.
+    fn add(&mut self, node: Arc<Connection>) -> Arc<Connection> {
+        let (slots, mut place) = (&self.slots, 0);
+        self.nodes.retain(|it| {
+            place += 1;
+            place <= self.given || slots.values().any(|of| Arc::ptr_eq(of, it))
+        });
+        self.next %= self.nodes.len();
+        self.nodes.push(Arc::clone(&node));
+        node
+    }
+
+    /// It is away: others know who has what it had.
+    fn forget(&mut self, node: &Arc<Connection>) {
+        self.slots.retain(|_, of| !Arc::ptr_eq(of, node));
         if Arc::ptr_eq(&self.nodes[self.next], node) {
             self.next = (self.next + 1) % self.nodes.len();
         }
     }
 
     /// Any other than those that are away.
-    fn instead_of(
-        &mut self,
-        slot: u16,
-        away: &[(Arc<Connection>, RedisError)],
-    ) -> Option<Arc<Connection>> {
-        self.forget(slot, &away.last()?.0);
+    fn instead_of(&mut self, away: &[(Arc<Connection>, RedisError)]) -> Option<Arc<Connection>> {
+        self.forget(&away.last()?.0);
         let is_away = |node| away.iter().any(|(it, _)| Arc::ptr_eq(it, node));
         let count = self.nodes.len();
         let mut others = (self.next..self.next + count).map(|at| at % count);
@@ -220,6 +223,28 @@ mod tests {
         assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
         // Of CLUSTER KEYSLOT.
         assert_eq!((slot(b"foo"), slot(b"somekey")), (12_182, 11_058));
+    }
+
+    #[test]
+    fn addresses_that_have_gone_are_forgotten() {
+        let client = Client::open("redis://10.0.0.1:6379/").unwrap();
+        let cluster = Cluster::new(vec![client]).unwrap();
+        let given = cluster.known().node_of(1);
+        let led =
+            |host: u32, slot| cluster.led_to(&given, &format!("10.0.1.{host}:1"), slot, false);
+
+        let stays = led(250, 2);
+        for host in 0..200 {
+            let node = led(host, 1);
+            assert!(Arc::ptr_eq(&cluster.known().node_of(1), &node));
+            cluster.known().forget(&node);
+        }
+
+        assert_eq!(cluster.addresses(), ["10.0.0.1:6379", "10.0.1.250:1", "10.0.1.199:1"]);
+        assert!(Arc::ptr_eq(&cluster.known().node_of(2), &stays));
+        // Nobody named itself: the one that was asked.
+        assert_eq!(cluster.led_to(&given, ":6380", 3, true).address, "10.0.0.1:6380");
+        assert!(Arc::ptr_eq(&cluster.known().node_of(3), &given));
     }
 
     #[test]
