@@ -341,8 +341,8 @@ async fn errors_say_what_to_do() {
     };
 
     let without = said(locked.url()).await;
-    let wrong = said(locked.url().replace("127", ":wrong@127")).await;
-    let right = RedisStore::open(&locked.url().replace("127", ":open%20sesame@127")).unwrap();
+    let wrong = said(locked.url_as(":wrong")).await;
+    let right = RedisStore::open(&locked.url_as(":open%20sesame")).unwrap();
     let right = soon(right.take(b"k", &scales, take(1, 1))).await;
     let cluster = said(node.url()).await;
     let unreachable = said(gone.url()).await;

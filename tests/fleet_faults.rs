@@ -89,9 +89,7 @@ async fn what_a_server_lacks_is_said_with_what_to_do() {
     send(&strict, &["ACL", "SETUSER", "elsewhere", "on", ">x", "~other:*", "+@all"]);
     let busy = Server::start();
     send(&busy, &["SADD", "k", "1"]);
-    let as_user = |user: &str| {
-        RedisStore::open(&strict.url().replace("127", &format!("{user}:x@127"))).unwrap()
-    };
+    let as_user = |user: &str| RedisStore::open(&strict.url_as(&format!("{user}:x"))).unwrap();
 
     let full = said(&RedisStore::open(&full.url()).unwrap()).await;
     let narrow = said(&as_user("narrow")).await;

@@ -52,7 +52,7 @@ async fn users_databases_and_sockets_are_reached_by_their_urls() {
     send::<()>(&url, &["ACL", "SETUSER", "ada", "on", ">open sesame", "~*", "+@all"]);
     let socket = server.folder().join("redis.sock");
     let socket = socket.to_str().unwrap();
-    let as_ada = url.replace("127", "ada:open%20sesame@127");
+    let as_ada = server.url_as("ada:open%20sesame");
 
     for (way, database) in [
         (url.clone(), "0"),
@@ -75,7 +75,7 @@ async fn users_databases_and_sockets_are_reached_by_their_urls() {
     let (failure, what) = said(&format!("unix://{socket}.none")).await;
     assert_eq!(failure, Failure::Unreachable);
     assert!(what.contains("is a server running there"), "{what}");
-    let (failure, what) = said(&url.replace("127", "ada:wrong@127")).await;
+    let (failure, what) = said(&server.url_as("ada:wrong")).await;
     assert_eq!(failure, Failure::Refused);
     assert!(what.contains("put user and password into the URL"), "{what}");
 }

@@ -71,6 +71,12 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port())
     }
 
+    /// The same for who comes as `user:password`.
+    #[must_use]
+    pub fn url_as(&self, who: &str) -> String {
+        format!("redis://{who}@127.0.0.1:{}/", self.port())
+    }
+
     /// Where it keeps what it keeps.
     #[must_use]
     pub fn folder(&self) -> &Path {
