@@ -95,7 +95,13 @@ async fn a_client_that_waits_for_as_long_as_retry_after_says_is_admitted() {
     for (who, _) in clients.iter().enumerate() {
         assert_eq!((get(who).await.status(), get(who).await.status()), (OK, OK));
     }
-    let refused = get(0).await;
+    // A machine that takes more than a second for that has a token again.
+    let refused = loop {
+        let answer = get(0).await;
+        if answer.status() != OK {
+            break answer;
+        }
+    };
     let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     soon(tokio::time::sleep(Duration::from_secs(seconds))).await;
     let (admitted, other) = (get(0).await, get(1).await);

@@ -84,8 +84,9 @@
 //!
 //! # What the server has to do
 //!
-//! Redis 7 or later, or Valkey; one server, or a proxy in front of a cluster. The scripts are called
-//! by `EVALSHA`, or `EVAL` where it does not know them, and use `TIME`, `GET`, `SET` with `PX` and
+//! Redis 7 or later, or Valkey; one server by [`RedisStore::open`], or a cluster by
+//! [`RedisStore::cluster`]. The scripts have one key each, so nothing of a cluster stands in their
+//! way, and the buckets of a keyed layer lie with all of its nodes. They are called by `EVALSHA`, or `EVAL` where it does not know them, and use `TIME`, `GET`, `SET` with `PX` and
 //! `DEL`, and for the replicas `ZADD`, `ZREMRANGEBYSCORE`, `ZCARD` and `PEXPIRE`. Keys are
 //! `prefix:{name}`, and `prefix:{name:key}` of a keyed layer; each is gone when its bucket is full
 //! again. Do not let it evict keys (`maxmemory-policy noeviction`): an evicted bucket is a full one.
@@ -142,6 +143,12 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+mod tls {
+    pub(crate) const fn prepare() {}
+}
 
 pub use self::{
     buckets::{Buckets, Many, Single},
