@@ -108,7 +108,7 @@ async fn on_a_cluster_no_script_crosses_slots_and_each_bucket_is_one() {
         soon(service.clone().oneshot(())).await.unwrap();
     }
     let held = leased.handle().leased();
-    let given = soon(leased.handle().drain()).await;
+    let given = soon(leased.handle().give_back()).await;
     let there_are = soon(store.beat(b"{g}", b"a", Duration::from_secs(60))).await.unwrap();
 
     for (limit, admitted, refused) in [(&here, KEYS, KEYS), (&there, KEYS, 0)] {

@@ -320,7 +320,7 @@ async fn who_is_refused_is_told_of_each_limit_and_when_the_one_that_refused_it_a
     let expected = [
         line(200, r#""api";r=1;t=1, "api-2";r=2;t=28800"#, ""),
         line(200, r#""api";r=0;t=1, "api-2";r=1;t=28800"#, ""),
-        line(429, r#""api";r=0;t=1, "api-2";r=1;t=28800"#, "1"),
+        line(429, r#""api";r=0;t=1, "api-2";r=1"#, "1"),
         line(200, r#""api";r=1;t=1, "api-2";r=0;t=28799"#, ""),
         line(429, r#""api";r=1;t=1, "api-2";r=0;t=28799"#, "28799"),
     ];

@@ -91,6 +91,8 @@ pub enum Change {
         /// How many keys it holds.
         capacity: usize,
     },
+    /// Something does not work as it was probably meant to, and what to do about it. Told once.
+    Advice(&'static str),
     /// A retry budget refused for the first time since it last granted; or grants again.
     BudgetDry(bool),
     /// A throttle began to refuse; or refuses nothing any more.
@@ -209,7 +211,7 @@ impl fmt::Display for Change {
             Self::Maintenance(false) => f.write_str("maintenance ended"),
             Self::Clock { what, by } => write!(f, "{what}: {by:?}"),
             Self::Fallback(turn) => turn.fmt(f),
-            Self::Snapshot(what) => f.write_str(what),
+            Self::Snapshot(what) | Self::Advice(what) => f.write_str(what),
         }
     }
 }

@@ -15,13 +15,17 @@ use buttress_core::{
 };
 
 use crate::{
-    Failure, Lease, Outage, Scale, Settings, Source, StoreError,
+    Failure, Lease, Outage, Replicas, Scale, Settings, Source, StoreError,
     buckets::Buckets,
     circuit::{Circuit, Moved},
     counts::{Cell, Counts},
     driver::Wishes,
     key, share_of,
 };
+
+const UNCOUNTED: &str = "the store does not answer, and nobody has counted among how many the rate \
+    is shared: each process admits as much as if there were as many as was said at first, by default \
+    one; spawn handle.run(), or say Replicas::Given";
 
 /// What one layer shares with all that it builds.
 pub(crate) struct Core<St, B: Buckets> {
@@ -46,6 +50,7 @@ pub(crate) struct Core<St, B: Buckets> {
     /// Leases have been given back, and no more are taken.
     pub(crate) drained: AtomicBool,
     pub(crate) last_error: Mutex<Option<String>>,
+    told_uncounted: AtomicBool,
     shadow: AtomicBool,
     /// Rates and shares are set by one at a time.
     setting: Mutex<()>,
@@ -81,6 +86,7 @@ impl<St, B: Buckets> Core<St, B> {
             replicas: AtomicU32::new(replicas.get()),
             drained: AtomicBool::new(false),
             last_error: Mutex::new(None),
+            told_uncounted: AtomicBool::new(false),
             shadow: AtomicBool::new(false),
             setting: Mutex::new(()),
             settings,
@@ -180,6 +186,7 @@ impl<St, B: Buckets> Core<St, B> {
         asked_again_in: Option<Duration>,
         now: Instant,
     ) -> Result<(), Rejection> {
+        self.look_for_driver();
         match self.settings.outage {
             Outage::Open => self.admitted(Source::Open),
             Outage::Closed => self.refused(Source::Closed, || self.unavailable(asked_again_in)),
@@ -191,6 +198,15 @@ impl<St, B: Buckets> Core<St, B> {
                 }
                 Err(refused) => self.refused(Source::Local, || refused),
             },
+        }
+    }
+
+    /// Tells that nobody counts the replicas among which the rate is shared.
+    fn look_for_driver(&self) {
+        let counted = matches!(self.settings.outage, Outage::Share(Replicas::Counted(_)));
+        if counted && !self.wishes.are_heard() && !self.told_uncounted.swap(true, Ordering::Relaxed)
+        {
+            self.emit(Some("store"), Change::Advice(UNCOUNTED));
         }
     }
 
@@ -234,7 +250,7 @@ impl<St, B: Buckets> Core<St, B> {
             return Ok(());
         }
         let rejection = Rejection::new(Kind::RateLimited, Arc::clone(&self.name));
-        Err(rejection.because("asks for more than the rate limit ever allows at once"))
+        Err(rejection.because("asks for more than the rate limit ever allows at once").for_good())
     }
 
     pub(crate) fn is_shadow(&self) -> bool {

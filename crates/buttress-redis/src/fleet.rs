@@ -161,7 +161,7 @@ impl<F> fmt::Debug for By<F> {
 }
 
 impl<St, F> Fleet<St, Single, F> {
-    /// The same with a bucket for each key, and nothing counted.
+    /// The same with a bucket for each key, and nothing counted. What was said of it holds on.
     pub(crate) fn keyed<K, G>(self, find: G) -> Fleet<St, Many<K>, By<G>>
     where
         St: Store,
@@ -177,6 +177,8 @@ impl<St, F> Fleet<St, Single, F> {
             &core.rates(),
             many,
         );
+        anew.reserve.store(core.reserve.load(Ordering::Relaxed), Ordering::Relaxed);
+        anew.set_shadow(core.is_shadow());
         Fleet { core: Shared::new(anew), find: By(find) }
     }
 }

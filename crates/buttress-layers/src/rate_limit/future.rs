@@ -3,6 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use buttress_core::{Reject, Rejection, clock};
@@ -59,12 +60,12 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
     }
 
     /// What the response will say of the limit.
-    fn note<N, Res>(&self, announce: &N) -> N::Note
+    fn note<N, Res>(&self, announce: &N, retry_after: Option<Duration>) -> N::Note
     where
         T: Seat,
         N: Announce<Res>,
     {
-        announce.note(self.seat.name(), || self.seat.standings(read()))
+        announce.note(self.seat.name(), || self.seat.standings(read()), retry_after)
     }
 
     /// Waits until it is let in, and calls; or is refused.
@@ -102,8 +103,8 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
 
 impl<S, F, X, T, Request, Kept, N, Note> ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
     #[inline]
-    pub(super) fn running(inner: F, note: Note, announce: N, exchange: X) -> Self {
-        Self { stage: Stage::Running { inner }, exchange, announce, note: Some(note) }
+    pub(super) fn running(inner: F, note: Option<Note>, announce: N, exchange: X) -> Self {
+        Self { stage: Stage::Running { inner }, exchange, announce, note }
     }
 
     pub(super) fn waiting(waiting: Waiting<S, T, Request, Kept>, announce: N, exchange: X) -> Self {
@@ -136,7 +137,9 @@ where
         let mut this = self.project();
         if let StageProj::Waiting { mut waiting } = this.stage.as_mut().project() {
             let turn = ready!(waiting.as_mut().poll(cx));
-            *this.note = Some(waiting.note(this.announce));
+            let refused = turn.as_ref().err();
+            let retry_after = refused.and_then(|(rejection, _)| rejection.retry_after());
+            *this.note = Some(waiting.note(this.announce, retry_after));
             this.stage.set(match turn {
                 Ok(inner) => Stage::Running { inner },
                 Err(refusal) => Stage::Refused { refusal: Some(refusal) },

@@ -49,14 +49,20 @@ where
         let arrived = clock::arrive(read);
         let now = arrived.now();
         let Plan { pool, cost, announce } = &self.plan;
-        let note = || announce.note(pool.name(), || pool.standings(&request, now));
+        if cost.is_free(&request) {
+            let (announce, exchange) = (announce.clone(), self.exchange.clone());
+            return ResponseFuture::running(self.inner.call(request), None, announce, exchange);
+        }
+        let note =
+            |retry_after| announce.note(pool.name(), || pool.standings(&request, now), retry_after);
         match pool.enter(&request, cost.weigh(&request), now) {
             Admission::Admitted => {
-                let (note, announce, exchange) = (note(), announce.clone(), self.exchange.clone());
-                ResponseFuture::running(self.inner.call(request), note, announce, exchange)
+                let (note, announce, exchange) =
+                    (note(None), announce.clone(), self.exchange.clone());
+                ResponseFuture::running(self.inner.call(request), Some(note), announce, exchange)
             }
             Admission::Refused(rejection) => {
-                let (note, exchange) = (note(), self.exchange.clone());
+                let (note, exchange) = (note(rejection.retry_after()), self.exchange.clone());
                 let refusal = (rejection, exchange.context(&request));
                 ResponseFuture::refused(refusal, note, announce.clone(), exchange)
             }
