@@ -184,6 +184,7 @@ async fn a_change_of_rate_holds_for_all_keys_and_is_no_burst() {
 #[tokio::test(start_paused = true)]
 async fn a_key_for_which_there_is_no_room_is_not_told_that_its_bucket_is_full() {
     let layer = keyed(Rate::per_second(n(3))).capacity(NonZeroUsize::MIN);
+    let layer = layer.when_full(WhenFull::Strict);
     let mut service = layer.layer(echo());
     for key in 0..2000 {
         admits(&mut service, key);
@@ -252,7 +253,7 @@ async fn a_flood_of_keys_does_not_let_anybody_be_forgotten_who_has_used_up_its_b
     let greedy = u32::MAX;
     assert_eq!((0..9).filter(|_| admits(&mut service, greedy)).count(), 5);
 
-    for stranger in 0..200_000 {
+    for stranger in 0..100_000 {
         assert!(admits(&mut service, stranger));
     }
 
