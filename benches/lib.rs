@@ -123,52 +123,67 @@ pub fn nanoseconds(cases: &mut [Calls], rounds: usize, calls: u64) -> Vec<f64> {
 }
 
 /// Throughput of two threads on one state, as a multiple of one thread's: the median of rounds.
+///
+/// Both live for all rounds, as those of a server do: what state keeps for each thread, and the
+/// keys that a case has for each, are there when the clock starts.
 pub fn two_threads(make: &dyn Fn() -> Calls, rounds: usize, calls: u64) -> f64 {
-    let multiples = (0..rounds).map(|_| {
-        let mut alone = make();
-        alone(calls / 10);
-        let one = time(|| alone(calls)).as_secs_f64();
-        let mut pair = [make(), make()];
-        for case in &mut pair {
-            case(calls / 10);
-        }
-        let start = Barrier::new(2);
-        // By their own clocks: a third thread may not be woken before they are done.
-        let spans = thread::scope(|scope| {
-            let running = pair.each_mut().map(|case| {
-                let start = &start;
-                scope.spawn(move || {
+    let mut alone = make();
+    alone(calls / 10);
+    let pair = [make(), make()];
+    let (start, end) = (Barrier::new(3), Barrier::new(3));
+    thread::scope(|scope| {
+        let running = pair.map(|mut case| {
+            let (start, end) = (&start, &end);
+            scope.spawn(move || {
+                case(calls / 10);
+                let round = |_| {
                     start.wait();
-                    span(|| case(calls))
-                })
-            });
-            running.map(|thread| thread.join().expect("no panic"))
+                    let span = span(|| case(calls));
+                    end.wait();
+                    span
+                };
+                (0..rounds).map(round).collect::<Vec<_>>()
+            })
         });
-        let [[a, first], [b, second]] = spans;
-        let two = first.max(second) - a.min(b);
-        2.0 * one / two.as_secs_f64()
-    });
-    median(multiples.collect())
+        let round = |_| {
+            let one = time(|| alone(calls)).as_secs_f64();
+            start.wait();
+            end.wait();
+            one
+        };
+        let ones: Vec<_> = (0..rounds).map(round).collect();
+        let [first, second] = running.map(|thread| thread.join().expect("no panic"));
+        // By their own clocks: a third thread may not be woken before they are done.
+        let both = first.into_iter().zip(second).map(|([a, first], [b, second])| {
+            let two = first.max(second) - a.min(b);
+            two.as_secs_f64()
+        });
+        median(ones.into_iter().zip(both).map(|(one, two)| 2.0 * one / two).collect())
+    })
 }
 
-/// Instructions per call, counted by callgrind: this program runs itself with two numbers of
-/// calls, and the difference is theirs alone. `None` without valgrind.
+/// Makes the calls of one case, for a profiler and for [`instructions`].
+#[inline(never)]
+pub fn only(calls: &mut Calls, count: u64) {
+    calls(count);
+}
+
+/// Instructions per call, counted by callgrind: this program runs itself and counts what [`only`]
+/// does, so that clocks which peers calibrate for as long as it takes count for nothing. `None`
+/// without valgrind.
 #[must_use]
 pub fn instructions(case: &str, mode: &str) -> Option<u64> {
     const CALLS: u64 = 2_000;
-    let total = |calls: u64| {
-        let this = std::env::current_exe().ok()?;
-        let run = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(this)
-            .args(["--only", case, "--mode", mode, "--calls", &calls.to_string()])
-            .output()
-            .ok()?;
-        let said = String::from_utf8_lossy(&run.stderr).into_owned();
-        let (_, count) = said.split_once("Collected : ")?;
-        count.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some(total(2 * CALLS)?.saturating_sub(total(CALLS)?) / CALLS)
+    let run = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg("--toggle-collect=buttress_benches::only")
+        .arg(std::env::current_exe().ok()?)
+        .args(["--only", case, "--mode", mode, "--calls", &CALLS.to_string()])
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    let (_, count) = said.split_once("Collected : ")?;
+    Some(count.split_whitespace().next()?.parse::<u64>().ok()? / CALLS)
 }
 
 fn time(work: impl FnOnce()) -> Duration {

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench limits` prints nanoseconds added over the bare service, as a ratio to
 //! governor, and what two threads make of one thread's throughput: on one key in the first group,
-//! on 20,000 in the second.
+//! on 20,000 in the second; in the third nobody is admitted. With `-- --instructions` instructions
+//! per call too, which do not depend on the machine's mood.
 
 use std::{
     cell::Cell,
@@ -16,7 +17,7 @@ use std::{
 
 use axum::body::Body;
 use buttress::{Rate, TimeLimit, rate_limit::RateLimitLayer};
-use buttress_benches::{Calls, Case, nanoseconds, two_threads};
+use buttress_benches::{Calls, Case, instructions, nanoseconds, only, two_threads};
 use clap::Parser;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota};
 use http::{Request, Response};
@@ -29,6 +30,9 @@ use tower_resilience::ratelimiter::RateLimiterLayer;
 /// What a rate limit adds to a call.
 #[derive(Debug, Parser)]
 struct Options {
+    /// Count instructions as well (needs valgrind).
+    #[arg(long)]
+    instructions: bool,
     /// Rounds of which the median is taken.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -41,6 +45,9 @@ struct Options {
     /// Make the calls of one case and nothing else: for a profiler.
     #[arg(long)]
     only: Option<String>,
+    /// With `--only`: `ready` or `oneshot`.
+    #[arg(long, default_value = "oneshot")]
+    mode: String,
     /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,14 +58,22 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let runtime = Box::leak(Box::new(runtime.expect("a runtime without I/O")));
-    let groups = [("one bucket", one(runtime)), ("10,000 keys a thread", keyed())];
-    let Some(only) = &options.only else {
+    let groups = [
+        ("one bucket", one(runtime)),
+        ("10,000 keys a thread", keyed()),
+        ("an empty bucket", refused()),
+    ];
+    let Some(wanted) = &options.only else {
         let asked = options.group.as_deref().unwrap_or_default();
         let asked = groups.iter().filter(|(what, _)| what.contains(asked));
         return asked.for_each(|(what, group)| print(what, group, &options));
     };
-    if let Some(case) = groups.iter().flat_map(|group| &group.1).find(|case| case.name == only) {
-        (case.ready)()(options.calls);
+    if let Some(case) = groups.iter().flat_map(|group| &group.1).find(|case| case.name == wanted) {
+        let make = if options.mode == "ready" { &case.ready } else { &case.oneshot };
+        let mut calls = make();
+        // All keys are known then.
+        calls(KEYS);
+        only(&mut calls, options.calls);
     }
 }
 
@@ -121,14 +136,36 @@ fn keyed() -> Vec<Case> {
     ]
 }
 
-/// One of 10,000 keys that this thread has to itself, far from the last.
+/// All but the first requests are answered with a 429.
+fn refused() -> Vec<Case> {
+    let once_a_day = Duration::from_secs(86_400);
+    let mut config = GovernorConfigBuilder::default();
+    config.period(once_a_day).burst_size(1);
+    let config = config.key_extractor(Everybody).finish().expect("a quota");
+    let ours = || RateLimitLayer::new("r", Rate::per_day(NonZeroU32::MIN));
+    vec![
+        Case::new("bare", bare(), request),
+        Case::new("tower_governor, refused", GovernorLayer::new(config).layer(bare()), request),
+        Case::new("buttress RateLimit, refused", ours().layer(bare()), request),
+        Case::new(
+            "buttress RateLimit, keyed, refused",
+            ours().keyed(|_: &Request<()>| 7_u64).layer(bare()),
+            request,
+        ),
+    ]
+}
+
+/// How many keys a thread has.
+const KEYS: u64 = 10_000;
+
+/// One of the keys that this thread has to itself, far from the last.
 fn next() -> u64 {
     thread_local! {
         static LAST: Cell<u64> = const { Cell::new(0) };
     }
-    let step = LAST.get().wrapping_add(7_919) % 10_000;
+    let step = LAST.get().wrapping_add(7_919) % KEYS;
     LAST.set(step);
-    buttress::cells::stripe() as u64 * 10_000 + step
+    buttress::cells::stripe() as u64 * KEYS + step
 }
 
 /// A service that asks before each call.
@@ -215,8 +252,8 @@ fn print(what: &str, group: &[Case], options: &Options) {
     };
     let (ready, oneshot) = (timed(&|case| (case.ready)()), timed(&|case| (case.oneshot)()));
     println!(
-        "\n{what:<34}{:>9}{:>8}{:>12}{:>8}{:>13}",
-        "ready ns", "ratio", "oneshot ns", "ratio", "2 threads x"
+        "\n{what:<34}{:>9}{:>8}{:>12}{:>8}{:>13}{:>16}",
+        "ready ns", "ratio", "oneshot ns", "ratio", "2 threads x", "instructions"
     );
     for (index, case) in group.iter().enumerate() {
         let added = |times: &[f64]| if index == 0 { times[0] } else { times[index] - times[0] };
@@ -225,14 +262,19 @@ fn print(what: &str, group: &[Case], options: &Options) {
             _ => format!("{:.2}", (times[index] - times[0]) / (times[1] - times[0])),
         };
         let threads = two_threads(&|| (case.ready)(), options.rounds, options.calls);
+        let counted = ["ready", "oneshot"]
+            .map(|mode| options.instructions.then(|| instructions(case.name, mode)).flatten())
+            .map(|count| count.map_or_else(|| "-".to_owned(), |count| count.to_string()))
+            .join(" / ");
         println!(
-            "{:<34}{:>9.1}{:>8}{:>12.1}{:>8}{:>13.2}",
+            "{:<34}{:>9.1}{:>8}{:>12.1}{:>8}{:>13.2}{:>16}",
             case.name,
             added(&ready),
             ratio(&ready),
             added(&oneshot),
             ratio(&oneshot),
             threads,
+            counted,
         );
     }
 }

@@ -253,8 +253,7 @@ async fn a_reqwest_client_and_a_hyper_client_find_the_breaker_open() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_counts_as_failing() {
-    let (listener, address) = buttress_tests::listen().await;
-    drop(listener);
+    let (_held, address) = buttress_tests::refusing();
     let layer = BreakerLayer::new("upstream", two_in_a_row());
     let handle = layer.handle();
     let stack = ServiceBuilder::new().layer(layer).service(http_client());

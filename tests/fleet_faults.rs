@@ -89,9 +89,7 @@ async fn what_a_server_lacks_is_said_with_what_to_do() {
     send(&strict, &["ACL", "SETUSER", "elsewhere", "on", ">x", "~other:*", "+@all"]);
     let busy = Server::start();
     send(&busy, &["SADD", "k", "1"]);
-    let as_user = |user: &str| {
-        RedisStore::open(&strict.url().replace("127", &format!("{user}:x@127"))).unwrap()
-    };
+    let as_user = |user: &str| RedisStore::open(&strict.url_as(&format!("{user}:x"))).unwrap();
 
     let full = said(&RedisStore::open(&full.url()).unwrap()).await;
     let narrow = said(&as_user("narrow")).await;
@@ -152,16 +150,20 @@ async fn no_answer_is_waited_for_longer_than_a_caller_may() {
             FleetLimitLayer::new("api", hourly()[0].rate(), settings, store).exchange(Plain);
         let service = limit.layer(service_fn(|()| async { Ok::<_, buttress::BoxError>(()) }));
 
-        let mut waits = Vec::new();
+        let (begun, mut waits) = (Instant::now(), Vec::new());
         for _ in 0..30 {
             let start = Instant::now();
-            service.clone().oneshot(()).await.unwrap();
+            soon(service.clone().oneshot(())).await.unwrap();
             waits.push(start.elapsed());
         }
 
-        // A busy machine's timers may be late, but not by this.
-        assert!(waits.iter().all(|wait| *wait < Duration::from_millis(500)), "{waits:?}");
-        let waited = waits.iter().filter(|wait| **wait >= Duration::from_millis(19)).count();
-        assert!(waited <= 5, "drips {drips}: {waits:?}");
+        // Three until the circuit opens, and then a probe each half second, less its jitter.
+        let probes = u64::try_from(begun.elapsed().as_millis() / 400).unwrap();
+        let totals = limit.handle().totals();
+        // Once it has taken a second to connect, that is known, and nobody waits for it.
+        let failed = totals.failed(Failure::TimedOut) + totals.failed(Failure::Unreachable);
+        assert!((3..=3 + probes).contains(&failed), "drips {drips}: {waits:?}");
+        // A machine may be busy with something else for as long as it likes, but not each time.
+        assert!(waits[..3].iter().min() < Some(&Duration::from_millis(500)), "{waits:?}");
     }
 }

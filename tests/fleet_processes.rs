@@ -12,7 +12,7 @@ use std::{
     num::NonZeroU32,
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -82,6 +82,11 @@ struct Seen {
     /// after that.
     recovered: u64,
     late: u64,
+    /// How many callers waited in vain while it was known that the server was away.
+    in_vain: u64,
+    /// How many the store decided after it first did so again, and how many shares did.
+    store_again: u64,
+    share_still: u64,
     p50: u64,
     p99: u64,
     longest: u64,
@@ -92,7 +97,7 @@ impl Seen {
         self.by_store + self.by_lease + self.by_local
     }
 
-    fn fields(&mut self) -> [&mut u64; 13] {
+    fn fields(&mut self) -> [&mut u64; 16] {
         [
             &mut self.by_store,
             &mut self.by_lease,
@@ -104,6 +109,9 @@ impl Seen {
             &mut self.last,
             &mut self.recovered,
             &mut self.late,
+            &mut self.in_vain,
+            &mut self.store_again,
+            &mut self.share_still,
             &mut self.p50,
             &mut self.p99,
             &mut self.longest,
@@ -122,8 +130,16 @@ impl Seen {
             failed: sum(|it| it.failed),
             first: all.iter().map(|it| it.first).min().unwrap(),
             last: most(|it| it.last),
-            recovered: most(|it| it.recovered),
+            // Nobody's, if it is not everybody's.
+            recovered: if all.iter().all(|it| it.recovered > 0) {
+                most(|it| it.recovered)
+            } else {
+                0
+            },
             late: sum(|it| it.late),
+            in_vain: sum(|it| it.in_vain),
+            store_again: sum(|it| it.store_again),
+            share_still: sum(|it| it.share_still),
             p50: most(|it| it.p50),
             p99: most(|it| it.p99),
             longest: most(|it| it.longest),
@@ -162,19 +178,40 @@ const fn over(start: u64) -> u64 {
     start + 1_000_000 + AWAY
 }
 
-/// Whether the store has decided again since it was away.
+/// What is seen of a server that was away: whether the store has decided again, and whom it cost a
+/// wait meanwhile.
 #[derive(Debug, Default)]
 struct Back {
     planned: u64,
+    /// How many had waited in vain when it was to be known that it is away, plus one, and when it
+    /// was to be back.
+    known: AtomicU64,
+    in_vain: AtomicU64,
     /// What the store had decided when it was to be back, plus one.
     by_store: AtomicU64,
     recovered: AtomicU64,
-    /// What shares had admitted when the store decided again.
+    /// What shares had admitted when the store decided again; what they had decided, and the store.
     by_local: AtomicU64,
+    decided: [AtomicU64; 2],
 }
 
 impl Back {
+    fn is_awaited(&self, now: u64) -> bool {
+        match self.recovered.load(Ordering::SeqCst) {
+            0 => now < self.planned + PATIENCE,
+            // Long enough to see that it goes on.
+            recovered => now < self.planned + recovered + SETTLED,
+        }
+    }
+
     fn look(&self, totals: &Totals, now: u64) {
+        let timed_out = 1 + totals.failed(Failure::TimedOut);
+        let known = self.known.load(Ordering::SeqCst);
+        if now >= self.planned - AWAY / 2 && known == 0 {
+            self.known.store(timed_out, Ordering::SeqCst);
+        } else if known > 0 && now < self.planned {
+            self.in_vain.store(timed_out - known, Ordering::SeqCst);
+        }
         if now < self.planned || self.recovered.load(Ordering::SeqCst) > 0 {
             return;
         }
@@ -185,9 +222,29 @@ impl Back {
         } else if by_store > before {
             self.recovered.store((now - self.planned).max(1), Ordering::SeqCst);
             self.by_local.store(totals.admitted(Source::Local), Ordering::SeqCst);
+            for (then, decided) in self.decided.iter().zip(decided(totals)) {
+                then.store(decided, Ordering::SeqCst);
+            }
         }
     }
 }
+
+/// How many the fleet's bucket, or what is leased of it, has decided, and how many shares have.
+fn decided(totals: &Totals) -> [u64; 2] {
+    let all = |source| totals.admitted(source) + totals.refused(source);
+    [all(Source::Store) + all(Source::Lease), all(Source::Local)]
+}
+
+/// How long a run goes on after the store has decided again.
+const SETTLED: u64 = 1_000_000;
+
+/// Time in slots, two of which yield a burst: between refusals in one and in the next no bucket
+/// overflows.
+const SLOT: u64 = 50_000;
+
+/// So long is it awaited that the store decides again. Probes come each 2.4 s at the latest, and a
+/// machine that is busy may be taken for a server that is slow when they do.
+const PATIENCE: u64 = 20_000_000;
 
 /// One of the processes; not one unless it is told to be.
 #[test]
@@ -195,6 +252,7 @@ fn member() {
     let Ok(url) = env::var(URL) else { return };
     let start: u64 = env::var(START).unwrap().parse().unwrap();
     let end = start + seconds() * 1_000_000;
+    let faulty = env::var(FAULTY).is_ok();
     let outage = Outage::Share(Replicas::Given(n(PROCESSES)));
     let settings =
         if env::var(LEASED).is_ok() { Settings::leased(lease()) } else { Settings::strict() };
@@ -202,11 +260,8 @@ fn member() {
     let mut seen = runtime.block_on(async move {
         // Where nothing is the matter, a machine that is busy with something else is not to be
         // taken for a server that is slow.
-        let settings = if env::var(FAULTY).is_ok() {
-            settings
-        } else {
-            settings.within(TimeLimit::from_secs(2))
-        };
+        let within = if faulty { WITHIN } else { 60_000_000 };
+        let settings = settings.within(TimeLimit::try_from(Duration::from_micros(within)).unwrap());
         let store = RedisStore::open(&url).unwrap();
         let limit = FleetLimitLayer::new("fleet", rate(), settings.outage(outage), store);
         let limit = limit.exchange(Plain);
@@ -222,7 +277,9 @@ fn member() {
                 tokio::spawn(async move {
                     let service = limit.layer(service_fn(|()| ready(Ok::<_, Infallible>(()))));
                     let (mut seen, mut waits) = (Seen::default(), Vec::new());
-                    while wall() < end {
+                    let mut dry = vec![false; usize::try_from((end - start) / SLOT).unwrap()];
+                    // After a fault until the store decides again, however long that takes.
+                    while wall() < end || faulty && back.is_awaited(wall()) {
                         let before = wall();
                         let answer = service.clone().oneshot(()).await;
                         let now = wall();
@@ -236,24 +293,36 @@ fn member() {
                                 tokio::task::yield_now().await;
                             }
                             Err(error) => {
+                                // It was decided in between.
+                                let [from, to] =
+                                    [before, now].map(|at| (at.max(start) - start) / SLOT);
+                                if let Some(slot) = dry.get_mut(usize::try_from(to).unwrap()) {
+                                    *slot |= from == to;
+                                }
                                 let refused = Rejection::find(&*error).unwrap();
                                 let rest = refused.retry_after().unwrap_or_default();
                                 tokio::time::sleep(rest.min(Duration::from_millis(3))).await;
                             }
                         }
                     }
-                    (seen, waits)
+                    (seen, waits, dry)
                 })
             })
             .collect();
-        let (mut all, mut waits) = (Vec::new(), Vec::new());
+        let (mut all, mut waits, mut dry) = (Vec::new(), Vec::new(), Vec::new());
         for worker in workers {
-            let (seen, more) = worker.await.unwrap();
+            let (seen, more, slots) = worker.await.unwrap();
+            dry.resize(slots.len(), false);
+            dry.iter_mut().zip(slots).for_each(|(dry, slot)| *dry |= slot);
             all.push(Seen { first: seen.first.max(1), ..seen });
             waits.extend(more);
         }
         waits.sort_unstable();
         let totals = handle.totals();
+        let dry: String = dry.into_iter().map(|dry| if dry { '1' } else { '0' }).collect();
+        println!("\ndry {dry}");
+        let then = |index: usize| back.decided[index].load(Ordering::SeqCst);
+        let [store_again, share_still] = decided(&totals);
         Seen {
             by_store: totals.admitted(Source::Store),
             by_lease: totals.admitted(Source::Lease),
@@ -267,6 +336,9 @@ fn member() {
             longest: *waits.last().unwrap(),
             recovered: back.recovered.load(Ordering::SeqCst),
             late: totals.admitted(Source::Local) - back.by_local.load(Ordering::SeqCst),
+            in_vain: back.in_vain.load(Ordering::SeqCst),
+            store_again: store_again - then(0),
+            share_still: share_still - then(1),
             ..Seen::together(&all)
         }
     });
@@ -274,8 +346,17 @@ fn member() {
     println!("\nseen {}", fields.join(" "));
 }
 
-/// Starts the processes, does something halfway, and hears what they have seen.
-fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server, u64)) -> Seen {
+/// Starts the processes, does something halfway, and hears what they have seen; and how much the
+/// machine may have left in the bucket until it was full, because it kept them from asking: a slot
+/// in which nobody was refused, for half a burst at the most.
+fn run(
+    server: &mut Server,
+    told: &[&str],
+    meanwhile: impl FnOnce(&mut Server, u64),
+) -> (Seen, u64) {
+    // Twenty processes at once would measure one another.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // So that all of them are there.
     let start = wall() + 1_500_000;
     let members: Vec<_> = (0..PROCESSES)
@@ -290,11 +371,16 @@ fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server, u
         .collect();
     rest_until(over(start) - AWAY);
     meanwhile(server, over(start));
+    let mut asked = Vec::new();
     let seen = |mut member: std::process::Child| {
         let output = BufReader::new(member.stdout.take().unwrap());
         let lines: Vec<_> = output.lines().map_while(Result::ok).collect();
         assert!(member.wait().unwrap().success(), "{lines:#?}");
-        let line = lines.iter().find_map(|line| line.strip_prefix("seen ")).expect("its line");
+        let line = |name| lines.iter().find_map(|line| line.strip_prefix(name)).expect("its line");
+        let dry = line("dry ").bytes().map(|slot| slot == b'1');
+        asked.resize(dry.len(), false);
+        asked.iter_mut().zip(dry).for_each(|(asked, dry)| *asked |= dry);
+        let line = line("seen ");
         let mut seen = Seen::default();
         for (field, value) in seen.fields().into_iter().zip(line.split(' ')) {
             *field = value.parse().unwrap();
@@ -302,39 +388,49 @@ fn run(server: &mut Server, told: &[&str], meanwhile: impl FnOnce(&mut Server, u
         seen
     };
     let all: Vec<_> = members.into_iter().map(seen).collect();
-    Seen::together(&all)
+    let idle = asked.iter().filter(|asked| !**asked).count() as u64;
+    // Alone on its machine, as a soak is, it asks all the time.
+    assert!(env::var(SECONDS).is_err() || idle * 20 <= asked.len() as u64, "{idle} slots idle");
+    (Seen::together(&all), idle * SLOT * u64::from(EVENTS) / 1_000_000)
 }
 
 #[test]
 #[ignore = "needs redis-server: cargo xtask test"]
 fn in_strict_mode_four_processes_admit_what_one_limit_allows_and_no_more() {
-    let seen = run(&mut Server::start(), &[], |_, _| ());
+    let (seen, left) = run(&mut Server::start(), &[], |_, _| ());
 
-    println!("strict: {seen}; allowed {}", seen.allowed());
+    println!("strict: {seen}; allowed {}, left by the machine {left}", seen.allowed());
     assert_eq!((seen.by_local, seen.by_lease), (0, 0));
     assert!(seen.admitted() <= seen.allowed(), "{seen:?}");
-    assert!(seen.admitted() * 100 >= seen.allowed() * 95, "{seen:?}");
+    assert!(seen.admitted() + u64::from(BURST) + left >= seen.allowed(), "{left}, {seen:?}");
 }
 
 #[test]
 #[ignore = "needs redis-server: cargo xtask test"]
 fn in_lease_mode_they_admit_no_more_than_that_and_the_leases_out() {
-    let seen = run(&mut Server::start(), &[LEASED], |_, _| ());
+    let (seen, left) = run(&mut Server::start(), &[LEASED], |_, _| ());
 
     let over = lease().over_admission(rate(), n(PROCESSES));
-    println!("leased: {seen}; allowed {} and {over}", seen.allowed());
+    println!("leased: {seen}; allowed {} and {over}, left by the machine {left}", seen.allowed());
     assert_eq!((seen.by_local, over), (0, 200));
     assert!(seen.admitted() <= seen.allowed() + over, "{seen:?}");
-    assert!(seen.admitted() * 100 >= seen.allowed() * 93, "{seen:?}");
+    // What was leased may lapse where a process did not ask for it in time, once a lease each second.
+    let lapsed = over * seconds();
+    let least = seen.allowed().saturating_sub(u64::from(BURST) + lapsed + left);
+    assert!(seen.admitted() >= least, "{left}, {seen:?}");
     assert!(seen.by_store < seen.by_lease, "{seen:?}");
 }
+
+/// How long callers wait where there are faults: a busy machine needs longer than the 20 ms that
+/// are usual to read an answer that is there.
+const WITHIN: u64 = 50_000;
 
 /// How long a server is away.
 const AWAY: u64 = 1_000_000;
 
 fn through_a_fault(leased: bool, name: &str, begin: fn(&mut Server), end: fn(&mut Server)) {
     let told: &[_] = if leased { &[FAULTY, LEASED] } else { &[FAULTY] };
-    let seen = run(&mut Server::start(), told, |server, back| {
+    let (seen, left) = run(&mut Server::start(), told, |server, back| {
         begin(server);
         rest_until(back);
         end(server);
@@ -351,14 +447,19 @@ fn through_a_fault(leased: bool, name: &str, begin: fn(&mut Server), end: fn(&mu
          it was back",
         seen.recovered / 1000
     );
-    assert!(seen.by_local > 0, "{seen:?}");
     assert!(seen.admitted() <= allowed, "{seen:?}");
-    // All workers once, before anybody knew, and then a probe each half second at the most; when
-    // it is over, those who were asking when it began may find it slow.
-    let probes = u64::from(PROCESSES) * 2 * (2 + seconds());
-    assert!(seen.timed_out <= u64::from(PROCESSES * WORKERS * 2) + probes, "{seen:?}");
-    // A probe comes after two seconds at the latest; the rest is a busy machine's.
-    assert!((1..=5_000_000).contains(&seen.recovered), "{seen:?}");
+    // Shares yield the rate while it is away, but for the time until that is known; and then they
+    // stop: a machine that is busy may be taken for a server that is slow, but not mostly.
+    let away = AWAY * u64::from(EVENTS) / 1_000_000;
+    assert!(seen.by_local + left >= away / 2, "{left}, {seen:?}");
+    assert!(seen.share_still <= seen.store_again, "{seen:?}");
+    // Nobody waits for it to be back.
+    assert!(seen.p99 < AWAY / 4 && seen.longest < AWAY, "{seen:?}");
+    // Probes alone, where each worker would wait in vain 25 times; but those who were asking when it
+    // began may have been stopped late.
+    let few = u64::from(PROCESSES * (WORKERS + 4));
+    assert!(seen.in_vain <= few, "{seen:?}");
+    assert!((1..PATIENCE).contains(&seen.recovered), "{seen:?}");
 }
 
 #[test]

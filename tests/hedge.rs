@@ -9,6 +9,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -37,7 +38,7 @@ use tonic_health::pb::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 
-/// Soon enough for a test, and long enough that a loopback connection was made and used.
+/// Soon enough for a test. It begins when the first call was read: see [`Stuck::hold_the_clock`].
 fn hedge() -> HedgeLayer {
     let settings = Settings::new(Delay::fixed(Duration::from_millis(100)));
     let settings = settings.budget(Budget::unlimited()).call("/grpc.health.v1.Health/Check");
@@ -52,6 +53,8 @@ type Read = (usize, Option<String>);
 struct Stuck {
     calls: Arc<AtomicU32>,
     read: Arc<Mutex<Vec<Read>>>,
+    /// Lets the clock go on.
+    clock: Arc<Mutex<Option<mpsc::Sender<()>>>>,
     cancelled: Arc<Notify>,
 }
 
@@ -65,9 +68,29 @@ impl Drop for Guard {
 }
 
 impl Stuck {
+    fn new() -> Self {
+        let this = Self::default();
+        this.hold_the_clock();
+        this
+    }
+
+    /// Holds it until the next call that hangs was read. However slow a machine is, a hedge does not
+    /// fire before: it might overtake the call, or find its body unfinished.
+    fn hold_the_clock(&self) {
+        let (held, waits) = mpsc::channel();
+        tokio::time::pause();
+        // Meanwhile a clock that stands still does not go on to the next timer either.
+        tokio::task::spawn_blocking(move || waits.recv_timeout(Duration::from_secs(20)));
+        *self.clock.lock().unwrap() = Some(held);
+    }
+
     async fn takes(&self, bytes: usize, attempt: Option<String>) {
         self.read.lock().unwrap().push((bytes, attempt));
         if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            if let Some(held) = self.clock.lock().unwrap().take() {
+                tokio::time::resume();
+                drop(held);
+            }
             let _guard = Guard(Arc::clone(&self.cancelled));
             pending::<()>().await;
         }
@@ -109,7 +132,7 @@ fn get<B: Default>(address: SocketAddr) -> Request<B> {
 
 #[tokio::test]
 async fn a_server_sees_the_call_of_a_hyper_client_that_lost_being_cancelled() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let address = serve(stuck.app()).await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let stack = ServiceBuilder::new().layer(hedge.clone()).service(client);
@@ -123,7 +146,7 @@ async fn a_server_sees_the_call_of_a_hyper_client_that_lost_being_cancelled() {
 
 #[tokio::test]
 async fn over_http2_the_stream_that_lost_is_reset_and_its_connection_is_kept() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let address = serve(stuck.app()).await;
     let stack = ServiceBuilder::new().layer(hedge.clone()).service(http2_client::<Body>());
 
@@ -136,7 +159,7 @@ async fn over_http2_the_stream_that_lost_is_reset_and_its_connection_is_kept() {
 
 #[tokio::test]
 async fn a_server_sees_the_call_of_a_reqwest_client_that_lost_being_cancelled() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let address = serve(stuck.app()).await;
     let stack = ServiceBuilder::new().layer(hedge.clone()).service(http_client());
     let request = http_client().get(format!("http://{address}/")).build().unwrap();
@@ -150,7 +173,7 @@ async fn a_server_sees_the_call_of_a_reqwest_client_that_lost_being_cancelled() 
 // X25, for hedges
 #[tokio::test]
 async fn an_upload_of_50_kib_is_streamed_again_and_one_of_a_mebibyte_is_not() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let address = serve(stuck.app()).await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let stack = ServiceBuilder::new().layer(hedge.clone()).service(client);
@@ -165,6 +188,7 @@ async fn an_upload_of_50_kib_is_streamed_again_and_one_of_a_mebibyte_is_not() {
     // This one hangs with nobody coming to its aid, until its caller gives up.
     stuck.calls.store(0, Ordering::Relaxed);
     stuck.read.lock().unwrap().clear();
+    stuck.hold_the_clock();
     let call = stack.oneshot(post(1024 * 1024));
     let unhedged = |snapshot: HedgeSnapshot| snapshot.unhedged(Unhedged::BodyTooLarge);
     let handle = hedge.handle();
@@ -183,7 +207,7 @@ async fn an_upload_of_50_kib_is_streamed_again_and_one_of_a_mebibyte_is_not() {
 
 #[tokio::test]
 async fn the_adapter_of_reqwest_is_hedged_too() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let address = serve(stuck.app()).await;
     let client = HttpClient::new(http_client());
     let stack = ServiceBuilder::new().layer(hedge.clone()).service(client);
@@ -219,7 +243,7 @@ impl Health for Stuck {
 
 #[tokio::test]
 async fn a_tonic_server_sees_the_call_that_lost_being_cancelled() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let server = Server::builder().add_service(HealthServer::new(stuck.clone()));
     let channel = channel(serve_grpc(server).await).await;
     // All that may stand around it and inside of it.
@@ -237,7 +261,7 @@ async fn a_tonic_server_sees_the_call_that_lost_being_cancelled() {
 
 #[tokio::test]
 async fn a_plain_layer_hedges_on_an_axum_router() {
-    let (stuck, hedge) = (Stuck::default(), hedge());
+    let (stuck, hedge) = (Stuck::new(), hedge());
     let address = serve(stuck.app().layer(hedge.clone())).await;
 
     let response = soon(http_client().get(format!("http://{address}/")).send()).await.unwrap();

@@ -18,7 +18,9 @@ use buttress::{
     sli::SliLayer,
     timeout::{Clock, TimeoutLayer},
 };
-use buttress_tests::{GOOD, bad, http2_client, listen, recorded, refused_by, serve, soon};
+use buttress_tests::{
+    GOOD, bad, http2_client, listen, recorded, refused_by, refusing, serve, soon,
+};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response, Uri};
@@ -93,8 +95,7 @@ async fn a_body_that_a_client_waits_for_too_long_ends_in_the_rejection() {
 
 #[tokio::test]
 async fn a_client_keeps_its_own_error_when_nobody_listens() {
-    let (listener, address) = listen().await;
-    drop(listener);
+    let (_held, address) = refusing();
     let (sli, mut calls) = recorded(SliLayer::client("upstream"));
     let stack = ServiceBuilder::new()
         .layer(sli)

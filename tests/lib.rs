@@ -23,7 +23,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Status,
@@ -87,6 +91,20 @@ pub async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound listener");
     (listener, address)
+}
+
+/// An address at which connections are refused for as long as the socket is held: it is bound, and
+/// does not listen. That of a listener that was dropped may be another's in the next moment.
+///
+/// # Panics
+///
+/// If there is no port to be had.
+#[must_use]
+pub fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let address = socket.local_addr().expect("a bound socket");
+    (socket, address)
 }
 
 /// A client with connections of its own, which goes through no proxy.

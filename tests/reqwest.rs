@@ -20,7 +20,9 @@ use buttress::{
     sli::SliLayer,
     timeout::{Clock, TimeoutLayer},
 };
-use buttress_tests::{GOOD, bad, excluded, http_client, listen, recorded, refused_by, serve, soon};
+use buttress_tests::{
+    GOOD, bad, excluded, http_client, recorded, refused_by, refusing, serve, soon,
+};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, StatusCode};
@@ -98,8 +100,7 @@ async fn a_late_body_breaks_with_the_rejection_behind_reqwests_own_error() {
 
 #[tokio::test]
 async fn an_error_of_reqwest_stays_one() {
-    let (listener, address) = listen().await;
-    drop(listener);
+    let (_held, address) = refusing();
     let (sli, mut calls) = recorded(SliLayer::client("upstream"));
     let stack = ServiceBuilder::new()
         .layer(sli)

@@ -21,7 +21,7 @@ use buttress::{
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
-use buttress_tests::{ask, channel, http_client, listen, serve, serve_grpc, soon};
+use buttress_tests::{ask, channel, http_client, refusing, serve, serve_grpc, soon};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -201,8 +201,7 @@ async fn a_plain_layer_retries_on_an_axum_router() {
 
 #[tokio::test]
 async fn a_connection_that_was_refused_is_tried_again_for_nothing_once() {
-    let (listener, address) = listen().await;
-    drop(listener);
+    let (_held, address) = refusing();
     for world in ["reqwest", "hyper", "tonic"] {
         let settings = Settings::new(Backoff::constant(Duration::from_millis(1))).attempts(2);
         let retry = RetryLayer::new("nobody", settings);

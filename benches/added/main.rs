@@ -28,7 +28,7 @@ use buttress::{
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
-use buttress_benches::{Calls, Case, instructions, nanoseconds, two_threads};
+use buttress_benches::{Calls, Case, instructions, nanoseconds, only, two_threads};
 use buttress_redis::{self as fleet, Lease};
 use bytes::Bytes;
 use clap::Parser;
@@ -95,16 +95,16 @@ fn main() {
             continue;
         }
         let group = group();
-        let Some(only) = &options.only else {
+        let Some(wanted) = &options.only else {
             print(&group, &options, &runtime);
             if name == "slos" {
                 print_tracker(&options);
             }
             continue;
         };
-        if let Some(case) = group.iter().find(|case| case.name == only) {
+        if let Some(case) = group.iter().find(|case| case.name == wanted) {
             let make = if options.mode == "ready" { &case.ready } else { &case.oneshot };
-            return make()(options.calls);
+            return only(&mut make(), options.calls);
         }
     }
 }

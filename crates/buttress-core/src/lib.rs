@@ -69,6 +69,9 @@ mod tonic;
 mod tonic;
 #[cfg(feature = "tonic-transport")]
 mod tonic_transport;
+#[cfg(all(feature = "http", not(feature = "tonic-transport")))]
+#[path = "without/tonic_transport.rs"]
+mod tonic_transport;
 
 #[cfg(not(buttress_loom))]
 use std::sync::{self, atomic};

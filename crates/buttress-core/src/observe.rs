@@ -92,6 +92,8 @@ pub enum Change {
         /// How many keys it holds.
         capacity: usize,
     },
+    /// Something does not work as it was probably meant to, and what to do about it. Told once.
+    Advice(&'static str),
     /// A retry budget refused for the first time since it last granted; or grants again.
     BudgetDry(bool),
     /// A request failed and is not tried again. Told once for each reason, and again when that
@@ -214,7 +216,7 @@ impl fmt::Display for Change {
             Self::Maintenance(false) => f.write_str("maintenance ended"),
             Self::Clock { what, by } => write!(f, "{what}: {by:?}"),
             Self::Fallback(turn) => turn.fmt(f),
-            Self::Snapshot(what) => f.write_str(what),
+            Self::Snapshot(what) | Self::Advice(what) => f.write_str(what),
         }
     }
 }

@@ -16,6 +16,10 @@ use crate::TimeLimit;
 /// const SLOW: Rate = Rate::new(TEN, TimeLimit::from_secs(15 * 60));
 /// assert_eq!(SLOW.interval(), Duration::from_secs(90));
 /// ```
+///
+/// No boundary is where the count begins anew: in any time there may be as many as the burst and
+/// what the rate yields meanwhile. So a thousand a day, all of which may come at once, are up to
+/// two thousand in the first 24 hours after a quiet spell; five hundred a day are a thousand in any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     events: NonZeroU32,

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{Code, errors::chain, tonic::StatusSlot};
+use crate::{Code, errors::chain, retry::Wait, tonic::StatusSlot};
 
 /// This suite refused a request. The one error that all layers share.
 ///
@@ -27,6 +27,7 @@ struct Inner {
     layer: Arc<str>,
     why: &'static str,
     retry_after: Option<Duration>,
+    hopeless: bool,
     surface: Surface,
     status: StatusSlot,
 }
@@ -47,6 +48,7 @@ impl Rejection {
             layer: layer.into(),
             why: kind.message(),
             retry_after: None,
+            hopeless: false,
             surface: kind.surface(),
             status: StatusSlot::default(),
         }))
@@ -56,6 +58,22 @@ impl Rejection {
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.change(|inner| inner.retry_after = Some(wait))
+    }
+
+    /// Says that the same request will be refused for ever: to come again does not help.
+    ///
+    /// ```
+    /// use buttress_core::{Kind, Rejection};
+    ///
+    /// let rejection = Rejection::new(Kind::RateLimited, "uploads").for_good();
+    ///
+    /// assert!(rejection.is_hopeless());
+    /// assert_eq!(rejection.retry_after(), None);
+    /// assert_eq!(rejection.pushback_millis(), Some(-1));
+    /// ```
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        self.change(|inner| (inner.retry_after, inner.hopeless) = (None, true))
     }
 
     /// Says in other words why; they reach the caller, so they name no secrets.
@@ -81,9 +99,9 @@ impl Rejection {
             change(inner);
             return self;
         }
-        let Inner { kind, ref layer, why, retry_after, surface, .. } = *self.0;
-        let status = StatusSlot::default();
-        let mut inner = Inner { kind, layer: Arc::clone(layer), why, retry_after, surface, status };
+        let Inner { kind, ref layer, why, retry_after, hopeless, surface, .. } = *self.0;
+        let (layer, status) = (Arc::clone(layer), StatusSlot::default());
+        let mut inner = Inner { kind, layer, why, retry_after, hopeless, surface, status };
         change(&mut inner);
         Self(Arc::new(inner))
     }
@@ -112,6 +130,19 @@ impl Rejection {
         self.0.retry_after
     }
 
+    /// Whether the same request will be refused for ever, such as one that costs more than a rate
+    /// limit ever allows at once.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.0.hopeless
+    }
+
+    /// What it asks of callers: to come again after a time, or not at all.
+    #[must_use]
+    pub fn asked(&self) -> Option<Wait> {
+        if self.is_hopeless() { Some(Wait::Never) } else { self.retry_after().map(Wait::After) }
+    }
+
     /// The HTTP status that it answers with.
     #[must_use]
     pub fn http_status(&self) -> u16 {
@@ -134,11 +165,15 @@ impl Rejection {
 
     /// [`Rejection::retry_after`] in the milliseconds of `grpc-retry-pushback-ms`
     /// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md)), rounded
-    /// up, within the 32 bits that it allows.
+    /// up, within the 32 bits that it allows; -1 for a [hopeless](Self::is_hopeless) request, which
+    /// asks not to try again.
     #[must_use]
-    pub fn pushback_millis(&self) -> Option<u32> {
+    pub fn pushback_millis(&self) -> Option<i32> {
+        if self.0.hopeless {
+            return Some(-1);
+        }
         let millis = self.0.retry_after?.as_nanos().div_ceil(1_000_000);
-        Some(u32::try_from(millis).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs()))
+        Some(i32::try_from(millis).unwrap_or(i32::MAX))
     }
 
     /// Finds a rejection in an error, or in what that error came from.
@@ -155,6 +190,7 @@ impl fmt::Debug for Rejection {
             .field("layer", &self.0.layer)
             .field("why", &self.0.why)
             .field("retry_after", &self.0.retry_after)
+            .field("hopeless", &self.0.hopeless)
             .finish_non_exhaustive()
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
 /// As [`retry_after`], and whether it asks them not to come again at all.
 pub(crate) fn asked(error: &(dyn Error + 'static)) -> Option<Wait> {
     if let Some(rejection) = Rejection::find(error) {
-        return rejection.retry_after().map(Wait::After);
+        return rejection.asked();
     }
     let status = chain(error).find_map(|error| error.downcast_ref::<Status>())?;
     let mut values = status.metadata().get_all("grpc-retry-pushback-ms").iter();

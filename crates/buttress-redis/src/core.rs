@@ -15,13 +15,17 @@ use buttress_core::{
 };
 
 use crate::{
-    Failure, Lease, Outage, Scale, Settings, Source, StoreError,
+    Failure, Lease, Outage, Replicas, Scale, Settings, Source, StoreError,
     buckets::Buckets,
     circuit::{Circuit, Moved},
     counts::{Cell, Counts},
     driver::Wishes,
     key, share_of,
 };
+
+const UNCOUNTED: &str = "the store does not answer, and nobody has counted among how many the rate \
+    is shared: each process admits as much as if there were as many as was said at first, by default \
+    one; spawn handle.run(), or say Replicas::Given";
 
 /// What one layer shares with all that it builds.
 pub(crate) struct Core<St, B: Buckets> {
@@ -30,6 +34,8 @@ pub(crate) struct Core<St, B: Buckets> {
     pub(crate) buckets: B,
     pub(crate) settings: Settings,
     pub(crate) scales: ArcSwap<Vec<Scale>>,
+    /// The smallest burst of those.
+    burst: AtomicU32,
     /// What the bucket is called in the store, or what its buckets' names begin with.
     pub(crate) whole: Vec<u8>,
     pub(crate) counts: Counts,
@@ -44,6 +50,7 @@ pub(crate) struct Core<St, B: Buckets> {
     /// Leases have been given back, and no more are taken.
     pub(crate) drained: AtomicBool,
     pub(crate) last_error: Mutex<Option<String>>,
+    told_uncounted: AtomicBool,
     shadow: AtomicBool,
     /// Rates and shares are set by one at a time.
     setting: Mutex<()>,
@@ -62,12 +69,14 @@ impl<St, B: Buckets> Core<St, B> {
             Outage::Open | Outage::Closed => std::num::NonZeroU32::MIN,
         };
         let shares: Vec<_> = rates.iter().map(|rate| share_of(*rate, replicas)).collect();
+        let scales: Vec<_> = rates.iter().copied().map(Scale::new).collect();
         Self {
             whole: key::whole(&settings.prefix, &name),
             buckets: buckets(Arc::clone(&name), &shares),
             name,
             store,
-            scales: ArcSwap::from_pointee(rates.iter().copied().map(Scale::new).collect()),
+            burst: AtomicU32::new(smallest_burst(&scales)),
+            scales: ArcSwap::from_pointee(scales),
             counts: Counts::new(),
             observers: Observers::default(),
             circuit: Circuit::new(settings.circuit.clone()),
@@ -77,6 +86,7 @@ impl<St, B: Buckets> Core<St, B> {
             replicas: AtomicU32::new(replicas.get()),
             drained: AtomicBool::new(false),
             last_error: Mutex::new(None),
+            told_uncounted: AtomicBool::new(false),
             shadow: AtomicBool::new(false),
             setting: Mutex::new(()),
             settings,
@@ -92,10 +102,18 @@ impl<St, B: Buckets> Core<St, B> {
             let _alone = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
             let mut scales = Vec::clone(&self.scales.load());
             scales[limit] = Scale::new(rate);
+            self.burst.store(smallest_burst(&scales), Ordering::Relaxed);
             self.scales.store(Arc::new(scales));
             self.share_anew();
         }
         self.emit(None, Change::Rate { limit, rate });
+    }
+
+    /// Whether a request may ever be admitted.
+    #[inline]
+    pub(crate) fn allows(&self, ask: Ask) -> bool {
+        let burst = self.burst.load(Ordering::Relaxed);
+        ask.weight().get() <= burst.saturating_sub(ask.kept())
     }
 
     pub(crate) fn set_replicas(&self, replicas: u32) {
@@ -168,6 +186,7 @@ impl<St, B: Buckets> Core<St, B> {
         asked_again_in: Option<Duration>,
         now: Instant,
     ) -> Result<(), Rejection> {
+        self.look_for_driver();
         match self.settings.outage {
             Outage::Open => self.admitted(Source::Open),
             Outage::Closed => self.refused(Source::Closed, || self.unavailable(asked_again_in)),
@@ -179,6 +198,15 @@ impl<St, B: Buckets> Core<St, B> {
                 }
                 Err(refused) => self.refused(Source::Local, || refused),
             },
+        }
+    }
+
+    /// Tells that nobody counts the replicas among which the rate is shared.
+    fn look_for_driver(&self) {
+        let counted = matches!(self.settings.outage, Outage::Share(Replicas::Counted(_)));
+        if counted && !self.wishes.are_heard() && !self.told_uncounted.swap(true, Ordering::Relaxed)
+        {
+            self.emit(Some("store"), Change::Advice(UNCOUNTED));
         }
     }
 
@@ -222,7 +250,7 @@ impl<St, B: Buckets> Core<St, B> {
             return Ok(());
         }
         let rejection = Rejection::new(Kind::RateLimited, Arc::clone(&self.name));
-        Err(rejection.because("asks for more than the rate limit ever allows at once"))
+        Err(rejection.because("asks for more than the rate limit ever allows at once").for_good())
     }
 
     pub(crate) fn is_shadow(&self) -> bool {
@@ -239,6 +267,10 @@ impl<St, B: Buckets> Core<St, B> {
         let event = Event { layer: "fleet_limit", name: &self.name, key, change };
         self.observers.emit(&event);
     }
+}
+
+fn smallest_burst(scales: &[Scale]) -> u32 {
+    scales.iter().map(Scale::burst).min().unwrap_or(u32::MAX)
 }
 
 impl<St, B: Buckets> fmt::Debug for Core<St, B> {

@@ -16,7 +16,7 @@ use crate::{
     buckets::{Buckets, Many, Single},
     core::Core,
     purse::Said,
-    scale::{standings, wait},
+    scale::standings,
     seat::Asking,
 };
 
@@ -63,8 +63,7 @@ where
     #[inline]
     fn enter(&self, request: &Request, ask: Ask, now: Instant) -> Admission<Asking<St, B>> {
         let (core, key) = (&*self.core, self.find.find(request));
-        let scales = core.scales.load();
-        if wait(&scales, &[], Duration::ZERO, ask).is_none() {
+        if !core.allows(ask) {
             return decided(core.too_much());
         }
         // A batch is not taken for more than a batch may be.
@@ -77,7 +76,10 @@ where
                 let said = if ask.kept() < reserve {
                     purse.take_held(ask, nanos)
                 } else {
-                    purse.take(ask, reserve, lease, &scales, nanos)
+                    // The rates are of no interest as long as there is enough.
+                    purse.take_ready(ask, nanos).unwrap_or_else(|| {
+                        purse.again(ask, reserve, lease, &core.scales.load(), nanos)
+                    })
                 };
                 let low = matches!(said, Said::Enough { low: true });
                 (said, low && core.wishes.are_heard() && purse.want())
@@ -97,7 +99,7 @@ where
             Said::Wait => Admission::Waiting(Asking::behind(self.core.lease(), key, ask, now)),
             Said::Ask(_) | Said::Alone => {
                 let mut asking = Asking::new(self.core.lease(), key, ask, now);
-                match asking.send(said, &scales, now) {
+                match asking.send(said, &core.scales.load(), now) {
                     None => Admission::Waiting(asking),
                     Some(decision) => decided(decision),
                 }
@@ -159,7 +161,7 @@ impl<F> fmt::Debug for By<F> {
 }
 
 impl<St, F> Fleet<St, Single, F> {
-    /// The same with a bucket for each key, and nothing counted.
+    /// The same with a bucket for each key, and nothing counted. What was said of it holds on.
     pub(crate) fn keyed<K, G>(self, find: G) -> Fleet<St, Many<K>, By<G>>
     where
         St: Store,
@@ -175,6 +177,8 @@ impl<St, F> Fleet<St, Single, F> {
             &core.rates(),
             many,
         );
+        anew.reserve.store(core.reserve.load(Ordering::Relaxed), Ordering::Relaxed);
+        anew.set_shadow(core.is_shadow());
         Fleet { core: Shared::new(anew), find: By(find) }
     }
 }

@@ -11,11 +11,11 @@ use buttress_core::{
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Failure, FleetKey, Many, Settings, Single, Store, StoreError, Totals, buckets::Buckets,
-    clock::read, core::Core, counts::Cell, driver::Driver, fleet::known,
+    Failure, FleetKey, Many, Settings, Single, Store, StoreError, Take, Totals, buckets::Buckets,
+    clock::read, core::Core, counts::Cell, driver::Driver, fleet::known, scale::standings,
 };
 
-/// How often a drain looks for batches that were under way: a request that is not polled would
+/// How often batches are looked for that were under way when leases are given back: a request that is not polled would
 /// keep it for ever.
 const ROUNDS: u32 = 3;
 
@@ -51,7 +51,9 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
     /// Gives back to the fleet what is leased, and leases no more: requests that still come ask the
     /// store each. To be awaited when a process shuts down. How many tokens were given back; those
     /// of buckets for which the store did not answer lapse.
-    pub async fn drain(&self) -> u64 {
+    ///
+    /// Not to be confused with the `drain` of a local limit's handle, which empties a bucket.
+    pub async fn give_back(&self) -> u64 {
         let core = &*self.core;
         core.drained.store(true, Ordering::Relaxed);
         let mut given = 0;
@@ -61,7 +63,7 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
                 held.push(key.clone());
                 under_way |= purse.is_carried();
             });
-            given += self.give_back(held).await;
+            given += self.return_all(held).await;
             if !under_way {
                 break;
             }
@@ -71,7 +73,7 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
         given
     }
 
-    async fn give_back(&self, keys: Vec<B::Key>) -> u64 {
+    async fn return_all(&self, keys: Vec<B::Key>) -> u64 {
         let core = &*self.core;
         let (scales, mut given) = (core.scales.load_full(), 0);
         for key in keys {
@@ -98,6 +100,28 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
         given
     }
 
+    async fn peek_at(&self, key: &B::Key) -> Result<Vec<Standing>, StoreError> {
+        let core = &*self.core;
+        let scales = core.scales.load_full();
+        // More than any bucket holds, of which nothing is taken.
+        let nothing = Take { least: u32::MAX, most: u32::MAX, left: 1 };
+        let asked = core.store.take(&B::name(&core.whole, key), &scales, nothing);
+        let taken = self.hear(asked).await?;
+        Ok(standings(&scales, &taken.debts, Duration::ZERO))
+    }
+
+    async fn refund_to(&self, key: &B::Key, cost: NonZeroU32) -> Result<(), StoreError> {
+        let core = &*self.core;
+        let name = B::name(&core.whole, key);
+        self.hear(core.store.give(&name, &core.scales.load_full(), cost.get())).await
+    }
+
+    async fn hear<T: Send + 'static>(&self, asked: St::Answer<T>) -> Result<T, StoreError> {
+        let silent =
+            |_| Err(StoreError::new(Failure::TimedOut, "the store has not answered in time"));
+        timeout(self.core.settings.within.get(), asked).await.unwrap_or_else(silent)
+    }
+
     /// Asks the store for its word on nothing, through no circuit: whether it can be reached, and
     /// if not, why. For a start-up that shall fail with a wrong password. Waits for five seconds at
     /// the most.
@@ -109,7 +133,7 @@ impl<St: Store, B: Buckets> FleetLimitHandle<St, B> {
         let core = &*self.core;
         let mut probe = core.whole.clone();
         probe.extend_from_slice(b":check");
-        let take = crate::Take { least: 1, most: 1, left: 0 };
+        let take = Take { least: 1, most: 1, left: 0 };
         let answer = core.store.take(&probe, &core.scales.load_full(), take);
         let silent = |_| {
             let what = "the store has not answered within 5 s: is it overloaded, stopped, or out of reach?";
@@ -225,6 +249,28 @@ impl<St: Store> FleetLimitHandle<St> {
         leased(&self.core, &())
     }
 
+    /// What the fleet's buckets hold, by the store's own word. Takes nothing; what is
+    /// [leased](Self::leased) has been taken. Asked through no circuit, for
+    /// [`Settings::within`] at the most.
+    ///
+    /// # Errors
+    ///
+    /// What the store said instead, or that it said nothing in time.
+    pub async fn peek(&self) -> Result<Vec<Standing>, StoreError> {
+        self.peek_at(&()).await
+    }
+
+    /// Gives back to the fleet what a request has cost that turned out not to count. No bucket gets
+    /// more than full. Asked through no circuit, for [`Settings::within`] at the most.
+    ///
+    /// # Errors
+    ///
+    /// What the store said instead, or that it said nothing in time: it may have been given back
+    /// all the same, so do not try again.
+    pub async fn refund(&self, cost: NonZeroU32) -> Result<(), StoreError> {
+        self.refund_to(&(), cost).await
+    }
+
     /// What was last heard of the fleet's buckets; nothing before that, and nothing in strict mode.
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {
@@ -236,6 +282,28 @@ impl<St: Store, K> FleetLimitHandle<St, Many<K>>
 where
     K: std::hash::Hash + Eq + Clone + FleetKey + Send + Sync + 'static,
 {
+    /// What the fleet's buckets of this key hold, by the store's own word. Takes nothing; what is
+    /// [leased](Self::leased) has been taken. Asked through no circuit, for [`Settings::within`] at
+    /// the most.
+    ///
+    /// # Errors
+    ///
+    /// What the store said instead, or that it said nothing in time.
+    pub async fn peek(&self, key: &K) -> Result<Vec<Standing>, StoreError> {
+        self.peek_at(key).await
+    }
+
+    /// Gives back to the fleet what a request with this key has cost that turned out not to count.
+    /// No bucket gets more than full. Asked through no circuit, for [`Settings::within`] at the most.
+    ///
+    /// # Errors
+    ///
+    /// What the store said instead, or that it said nothing in time: it may have been given back
+    /// all the same, so do not try again.
+    pub async fn refund(&self, key: &K, cost: NonZeroU32) -> Result<(), StoreError> {
+        self.refund_to(key, cost).await
+    }
+
     /// How many tokens of this key are leased.
     #[must_use]
     pub fn leased(&self, key: &K) -> u32 {

@@ -1,7 +1,9 @@
 use std::{fmt, hash::Hash, num::NonZeroU32, sync::Arc, sync::atomic::Ordering};
 
-use buttress_core::{Auto, Custom, Rate, Shared};
-use buttress_layers::rate_limit::{Cost, Headers, Plan, RateLimit, RateLimitLayer, Reserve};
+use buttress_core::{Auto, Criticality, Custom, Rate, Shared};
+use buttress_layers::rate_limit::{
+    Bypass, Cost, Headers, Plan, RateLimit, RateLimitLayer, Reserve, ReserveFor,
+};
 use tower_layer::Layer;
 
 use crate::{
@@ -87,7 +89,7 @@ impl<St: Store, X, B: Buckets, F, C, N> FleetLimitLayer<St, X, Plan<Fleet<St, B,
 
     /// Keeps the last of the bucket for requests that are critical: others are admitted only if
     /// that many tokens are left after them. Batches are never taken of it; who is critical asks
-    /// for itself where nothing is leased.
+    /// for itself where nothing is leased. Said twice, a request leaves the most that it must.
     #[must_use]
     pub fn reserve<Request, G>(
         self,
@@ -97,8 +99,32 @@ impl<St: Store, X, B: Buckets, F, C, N> FleetLimitLayer<St, X, Plan<Fleet<St, B,
     where
         G: Fn(&Request) -> bool + Clone,
     {
-        self.layer.pool().core.reserve.store(tokens.get(), Ordering::Relaxed);
+        // Said twice, the greater one holds: what is leased may be had by all.
+        self.layer.pool().core.reserve.fetch_max(tokens.get(), Ordering::Relaxed);
         FleetLimitLayer::of(self.layer.reserve(tokens, critical))
+    }
+
+    /// Keeps the last of the bucket for requests that are at least so critical, as
+    /// [`reserve_for`](RateLimitLayer::reserve_for) of a local limit does. Batches are never taken
+    /// of it, as with [`reserve`](Self::reserve).
+    #[must_use]
+    pub fn reserve_for(
+        self,
+        tokens: NonZeroU32,
+        least: Criticality,
+    ) -> Over<St, X, B, F, ReserveFor<C>, N> {
+        self.layer.pool().core.reserve.fetch_max(tokens.get(), Ordering::Relaxed);
+        FleetLimitLayer::of(self.layer.reserve_for(tokens, least))
+    }
+
+    /// Lets requests through that `by` says yes to: they take nothing, ask nobody, and are not
+    /// counted. For health checks.
+    #[must_use]
+    pub fn bypass<Request, G>(self, by: G) -> Over<St, X, B, F, Bypass<C, G>, N>
+    where
+        G: Fn(&Request) -> bool + Clone,
+    {
+        FleetLimitLayer::of(self.layer.bypass(by))
     }
 
     /// Says in every response what the limits are and what is left of them across the fleet, as
@@ -106,6 +132,15 @@ impl<St: Store, X, B: Buckets, F, C, N> FleetLimitLayer<St, X, Plan<Fleet<St, B,
     #[must_use]
     pub fn headers(self) -> Over<St, X, B, F, C, Headers> {
         FleetLimitLayer::of(self.layer.headers())
+    }
+
+    /// The same, with a name for each of several limits, in their order.
+    #[must_use]
+    pub fn headers_named<T: Into<Box<str>>>(
+        self,
+        names: impl IntoIterator<Item = T>,
+    ) -> Over<St, X, B, F, C, Headers> {
+        FleetLimitLayer::of(self.layer.headers_named(names))
     }
 }
 

@@ -38,8 +38,18 @@
 //!
 //! On axum, tonic, hyper and reqwest it is a plain `.layer(..)` without `.exchange(..)`, and
 //! [`keyed`](FleetLimitLayer::keyed), [`cost`](FleetLimitLayer::cost),
-//! [`reserve`](FleetLimitLayer::reserve) and [`headers`](FleetLimitLayer::headers) are those of the
-//! local rate limit.
+//! [`reserve`](FleetLimitLayer::reserve), [`reserve_for`](FleetLimitLayer::reserve_for),
+//! [`bypass`](FleetLimitLayer::bypass) and [`headers`](FleetLimitLayer::headers) are those of the
+//! local rate limit, and so are [`peek`](FleetLimitHandle::peek) and
+//! [`refund`](FleetLimitHandle::refund), which ask the store. What the local one has and this one has
+//! not:
+//!
+//! - `wait`, since a turn that comes is not known to the other processes: see below.
+//! - `within`, what all keys have together: a script decides in one step over keys of one slot of a
+//!   cluster, and the keys of a layer lie in as many slots as there are. Put a second layer without
+//!   keys outside this one; what passes that and is refused here has taken from both buckets, and
+//!   [`refund`](FleetLimitHandle::refund) gives it back.
+//! - `drain`, to empty a bucket, and `capacity` by a method: see [`Settings::capacity`].
 //!
 //! # Strict, or leased
 //!
@@ -59,7 +69,7 @@
 //! microsecond, to which it is rounded up.
 //!
 //! A lease is used by the clock of its process, from when it was asked for, so it never lasts longer
-//! than it may, and a process that was stopped meanwhile finds it lapsed. What is leased and not used lapses; [`FleetLimitHandle::drain`] gives it back. A
+//! than it may, and a process that was stopped meanwhile finds it lapsed. What is leased and not used lapses; [`FleetLimitHandle::give_back`] gives it back. A
 //! request that finds nothing leased asks for a batch itself, and others wait for the same answer;
 //! a bucket that is known to be dry is not asked again before it can have enough, or a lease's time
 //! has passed. Nothing is spawned here: [`FleetLimitHandle::run`], which you spawn, has batches
@@ -73,19 +83,22 @@
 //!
 //! | [`Outage`] | meanwhile | across the fleet |
 //! |---|---|---|
-//! | `Share` | each process admits rate / replicas by a bucket of its own | the rate, but for one burst when it begins, one when it ends, and what both admit while some processes know and others do not yet |
+//! | `Share`, the default | each process admits rate / replicas by a bucket of its own; the whole rate where nobody runs [`run`](FleetLimitHandle::run) and no replicas were given | the rate, but for one burst when it begins, one when it ends, and what both admit while some processes know and others do not yet |
 //! | `Open` | all are admitted | no limit |
 //! | `Closed` | all are refused, with 503 or `UNAVAILABLE` | nothing |
 //!
 //! Replicas are given, or counted by what each says in the store once a second while its
-//! [`run`](FleetLimitHandle::run) runs. A server that was started again knows nothing of what it had
+//! [`run`](FleetLimitHandle::run) runs: without that they are as many as was said at first, by default
+//! one, and each process admits the whole rate, which the first decision of an outage tells
+//! observers of. Spawn it, or say [`Replicas::Given`]. A server that was started again knows nothing of what it had
 //! granted: its buckets are full. What was taken for a request that did not wait for the answer
 //! stays taken.
 //!
 //! # What the server has to do
 //!
-//! Redis 7 or later, or Valkey; one server, or a proxy in front of a cluster. The scripts are called
-//! by `EVALSHA`, or `EVAL` where it does not know them, and use `TIME`, `GET`, `SET` with `PX` and
+//! Redis 7 or later, or Valkey; one server by [`RedisStore::open`], or a cluster by
+//! [`RedisStore::cluster`]. The scripts have one key each, so nothing of a cluster stands in their
+//! way, and the buckets of a keyed layer lie with all of its nodes. They are called by `EVALSHA`, or `EVAL` where it does not know them, and use `TIME`, `GET`, `SET` with `PX` and
 //! `DEL`, and for the replicas `ZADD`, `ZREMRANGEBYSCORE`, `ZCARD` and `PEXPIRE`. Keys are
 //! `prefix:{name}`, and `prefix:{name:key}` of a keyed layer; each is gone when its bucket is full
 //! again. Do not let it evict keys (`maxmemory-policy noeviction`): an evicted bucket is a full one.
@@ -142,6 +155,12 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+mod tls {
+    pub(crate) const fn prepare() {}
+}
 
 pub use self::{
     buckets::{Buckets, Many, Single},

@@ -68,6 +68,7 @@ pub(crate) enum Said {
 
 impl Purse {
     /// Takes for a request, or says what is to be done.
+    #[cfg(test)]
     pub(crate) fn take(
         &mut self,
         ask: Ask,
@@ -76,9 +77,25 @@ impl Purse {
         scales: &[Scale],
         now: u64,
     ) -> Said {
+        self.take_ready(ask, now).unwrap_or_else(|| self.again(ask, reserve, lease, scales, now))
+    }
+
+    /// Counts a request, and takes for it if there is enough; else [`again`](Self::again) says what
+    /// is to be done.
+    #[inline]
+    pub(crate) fn take_ready(&mut self, ask: Ask, now: u64) -> Option<Said> {
         let cost = ask.weight().get();
         self.asked = self.asked.saturating_add(cost.into());
-        self.again(ask, reserve, lease, scales, now)
+        let left = self.left(now);
+        self.enough(cost, left)
+    }
+
+    #[inline]
+    fn enough(&mut self, cost: u32, left: u32) -> Option<Said> {
+        let rest = left.checked_sub(cost)?;
+        self.spend(cost);
+        let low = !self.carried && !self.wanted && rest <= self.size / 2;
+        Some(Said::Enough { low })
     }
 
     /// Takes for a request that may have what others may not: of what is held, or alone.
@@ -92,7 +109,7 @@ impl Purse {
         Said::Enough { low: false }
     }
 
-    /// The same for a request that has been counted.
+    /// Takes for a request that has been counted, or says what is to be done.
     pub(crate) fn again(
         &mut self,
         ask: Ask,
@@ -102,10 +119,8 @@ impl Purse {
         now: u64,
     ) -> Said {
         let (cost, left) = (ask.weight().get(), self.left(now));
-        if left >= cost {
-            self.spend(cost);
-            let low = !self.carried && !self.wanted && (left - cost) <= self.size / 2;
-            return Said::Enough { low };
+        if let Some(enough) = self.enough(cost, left) {
+            return enough;
         }
         let kept = ask.kept().max(reserve);
         let needed = Ask::cost((cost - left).try_into().expect("more than there is"));

@@ -86,6 +86,12 @@ impl Settings {
     /// Let it be less than twice what callers wait: those that leave before half of it has passed
     /// say nothing of the store, and where all do, none finds out that it is dead. A spawned
     /// [`run`](crate::FleetLimitHandle::run) that counts replicas does so as well.
+    ///
+    /// It is measured by this process, which cannot tell a store that is slow from its own threads
+    /// being busy: work that keeps a thread of the runtime for longer than this, or a machine with more
+    /// to do than it can, has answers read too late, and three in a row open the circuit. Where
+    /// `buttress_fleet_limit_store_state` flaps and the server is idle, say 100 ms or more here, and
+    /// do long work elsewhere (`spawn_blocking`).
     pub fn within(mut self, limit: TimeLimit) -> Self {
         self.within = limit;
         self

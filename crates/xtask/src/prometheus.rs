@@ -4,9 +4,9 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -97,16 +97,18 @@ impl Rig {
              static_configs: [{{targets: [\"{address}\"]}}]\n"
         );
         fs::write(&config, text).map_err(said("its configuration"))?;
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let scraper = free.map_err(said("a port for Prometheus"))?;
-        let prometheus = Command::new("prometheus")
+        // A port of its own choice, which it tells: one of ours could be another's by then.
+        let mut prometheus = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-            .arg(format!("--web.listen-address={scraper}"))
-            .arg("--log.level=error")
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("prometheus: {error}"))?;
-        Ok(Self { service, prometheus: Killed(prometheus), address, scraper })
+        let output = prometheus.stderr.take().ok_or("prometheus says nothing")?;
+        let prometheus = Killed(prometheus);
+        let scraper = listening(output)?;
+        Ok(Self { service, prometheus, address, scraper })
     }
 
     fn run(mut self, seconds: u64) -> Result<(), String> {
@@ -174,6 +176,30 @@ impl Rig {
         get(self.scraper, &format!("/api/v1/query?query={encoded}"))
             .map_err(|error| format!("prometheus does not answer: {error}"))
     }
+}
+
+/// Where Prometheus says that it listens. What it says afterwards is shown if it is no mere notice.
+fn listening(output: ChildStderr) -> Result<SocketAddr, String> {
+    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    let address = lines.by_ref().find_map(|line| {
+        let address = line.split_once("Listening on").and_then(|(_, rest)| {
+            let (_, address) = rest.split_once("address=")?;
+            address.split_whitespace().next()?.trim_matches('"').parse().ok()
+        });
+        said.push(line);
+        address
+    });
+    let address =
+        address.ok_or_else(|| format!("prometheus does not serve: {}", said.join("\n")))?;
+    thread::spawn(move || {
+        for line in
+            lines.filter(|line| !line.contains("level=info") && !line.contains("level=INFO"))
+        {
+            eprintln!("{line}");
+        }
+    });
+    Ok(address)
 }
 
 /// The value of the series with this label in a JSON answer, without a parser of JSON.

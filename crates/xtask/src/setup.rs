@@ -28,6 +28,10 @@ pub(crate) const PROMETHEUS: Tool =
 pub(crate) const REDIS: Tool =
     Tool { program: "redis-server", debian: "redis-server", elsewhere: "Redis 7 or later" };
 
+/// Makes the certificates of a server that speaks TLS.
+pub(crate) const OPENSSL: Tool =
+    Tool { program: "openssl", debian: "openssl", elsewhere: "OpenSSL 3" };
+
 /// Counts instructions.
 pub(crate) const VALGRIND: Tool =
     Tool { program: "valgrind", debian: "valgrind", elsewhere: "valgrind" };

@@ -13,7 +13,7 @@ type Done = Result<(), String>;
 
 /// Installs what is missing and runs every test.
 pub(crate) fn test() -> Done {
-    setup::tools(&[setup::PROMTOOL, setup::REDIS])?;
+    setup::tools(&[setup::PROMTOOL, setup::REDIS, setup::OPENSSL])?;
     cargo(
         "every test, none ignored",
         &["test", "--workspace", "--all-features", "--", "--include-ignored"],

@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     error::Error,
     fmt,
     net::{IpAddr, Ipv6Addr},
@@ -12,7 +13,8 @@ use http::{HeaderMap, Request};
 ///
 /// `X-Forwarded-For` is a list to which each proxy adds the address that it saw, and to which a
 /// client can write what it likes before. So it is read from the right, for as long as the
-/// addresses are those of proxies that are trusted: the first that is not is the client's.
+/// addresses are those of proxies that are trusted: the first that is not is the client's. The same
+/// goes for [`Forwarded`](Self::forwarded).
 ///
 /// ```
 /// use buttress_core::http::TrustedProxies;
@@ -29,8 +31,21 @@ use http::{HeaderMap, Request};
 /// let client = proxies.client("198.51.100.1".parse().unwrap(), &headers);
 /// assert_eq!(client.to_string(), "198.51.100.1");
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct TrustedProxies(Arc<[Network]>);
+#[derive(Clone, Debug)]
+pub struct TrustedProxies {
+    networks: Arc<[Network]>,
+    list: List,
+    /// How many bits of an IPv6 address are one subscriber's.
+    prefix: u32,
+}
+
+/// Where proxies write what they see. One that writes the one passes on the other as a client wrote
+/// it, so never both are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    ForwardedFor,
+    Forwarded,
+}
 
 impl TrustedProxies {
     /// Nobody: the client is whoever has connected.
@@ -47,7 +62,42 @@ impl TrustedProxies {
     pub fn parse<'a>(
         networks: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, ParseNetworkError> {
-        networks.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
+        let networks = networks.into_iter().map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Self { networks, ..Self::default() })
+    }
+
+    /// Reads `Forwarded` ([RFC 7239](https://www.rfc-editor.org/rfc/rfc7239)) and not
+    /// `X-Forwarded-For`: for proxies that write that. Whichever header yours do not write, a client
+    /// may have.
+    ///
+    /// ```
+    /// use buttress_core::http::TrustedProxies;
+    ///
+    /// let proxies = TrustedProxies::parse(["10.0.0.0/8"]).unwrap().forwarded();
+    /// let mut headers = http::HeaderMap::new();
+    /// let list = r#"for=1.1.1.1, for="[2001:db8::7]:4711";proto=https, for=10.0.0.2"#;
+    /// headers.insert("forwarded", list.parse().unwrap());
+    ///
+    /// let client = proxies.client("10.0.0.1".parse().unwrap(), &headers);
+    /// assert_eq!(client.to_string(), "2001:db8::7");
+    /// ```
+    #[must_use]
+    pub fn forwarded(mut self) -> Self {
+        self.list = List::Forwarded;
+        self
+    }
+
+    /// How many bits of an IPv6 address [`client_address`] goes by, 64 by default: of so many a
+    /// subscriber has all that follow. Some are given 56 or 48, and so 256 or 65,536 keys.
+    ///
+    /// # Panics
+    ///
+    /// Of 0, and of more than 128.
+    #[must_use]
+    pub fn ipv6_prefix(mut self, bits: u8) -> Self {
+        assert!((1..=128).contains(&bits), "{bits} bits: an IPv6 prefix has 1 to 128");
+        self.prefix = bits.into();
+        self
     }
 
     /// The client of a request that came from `peer` with these headers.
@@ -57,10 +107,14 @@ impl TrustedProxies {
         if !self.trusts(client) {
             return client;
         }
-        let lists = headers.get_all(FORWARDED_FOR).iter().rev();
-        for entry in lists.flat_map(|list| list.as_bytes().rsplit(|byte| *byte == b',')) {
+        let (name, read): (_, fn(&[u8]) -> Option<IpAddr>) = match self.list {
+            List::ForwardedFor => (FORWARDED_FOR, parse_address),
+            List::Forwarded => (FORWARDED, forwarded_for),
+        };
+        let lists = headers.get_all(name).iter().rev();
+        for entry in lists.flat_map(|list| rsplit(list.as_bytes(), b',')) {
             // What a proxy of ours has not written, nobody vouches for.
-            let Some(address) = parse_address(entry) else { return client };
+            let Some(address) = read(entry) else { return client };
             client = address;
             if !self.trusts(client) {
                 return client;
@@ -70,11 +124,60 @@ impl TrustedProxies {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        self.networks.iter().any(|network| network.contains(address))
+    }
+}
+
+impl Default for TrustedProxies {
+    fn default() -> Self {
+        Self { networks: Arc::default(), list: List::ForwardedFor, prefix: 64 }
     }
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED: &str = "forwarded";
+
+/// The parts between separators that stand in no quoted string, the last one first. It is read
+/// backwards because only the end was written by somebody whom we trust: a quote that a client
+/// opens before it takes in nothing.
+fn rsplit(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let bytes = rest?;
+        let mut quoted = false;
+        for (at, byte) in bytes.iter().enumerate().rev() {
+            if *byte == b'"' && !is_escaped(&bytes[..at]) {
+                quoted = !quoted;
+            } else if *byte == separator && !quoted {
+                rest = Some(&bytes[..at]);
+                return Some(&bytes[at + 1..]);
+            }
+        }
+        rest = None;
+        Some(bytes)
+    })
+}
+
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
+/// Whom an element of `Forwarded` names: `for=192.0.2.43;proto=https`. Nobody if it is said twice,
+/// or by a name that is no address.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    let mut found = None;
+    for pair in rsplit(element, b';').map(<[u8]>::trim_ascii) {
+        let Some(equals) = pair.iter().position(|byte| *byte == b'=') else { continue };
+        let (name, value) = (&pair[..equals], &pair[equals + 1..]);
+        if name.eq_ignore_ascii_case(b"for") {
+            let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+            if found.replace(parse_address(bare.unwrap_or(value))?).is_some() {
+                return None;
+            }
+        }
+    }
+    found
+}
 
 /// An address, with or without a port.
 fn parse_address(entry: &[u8]) -> Option<IpAddr> {
@@ -87,12 +190,17 @@ fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-/// The client of a request, for a limit on each: its address, or the 64 bits of prefix of an IPv6
-/// address, of which one subscriber has 2^64. `None` where nothing says who has connected: such
-/// requests share a key.
+/// The client of a request, for a limit on each: its address, or the first
+/// [64 bits](TrustedProxies::ipv6_prefix) of an IPv6 address, of which one subscriber has 2^64.
+/// `None` where nothing says who has connected: such requests share a key, which a rate limit tells
+/// its observers of once.
 ///
-/// On axum serve the router with `into_make_service_with_connect_info::<SocketAddr>()`. Elsewhere
-/// put a `SocketAddr` into the request's extensions.
+/// On axum serve the router with `into_make_service_with_connect_info::<SocketAddr>()`. tonic's own
+/// server says it by itself, which is read with the feature `tonic-transport`. Elsewhere put a
+/// `SocketAddr` into the request's extensions.
+///
+/// Behind a proxy say which header it writes: `X-Forwarded-For`, or
+/// [`Forwarded`](TrustedProxies::forwarded), and never both.
 ///
 /// ```
 /// use buttress_core::http::{TrustedProxies, key};
@@ -111,16 +219,31 @@ pub fn client_address<B>(
     move |request| {
         let extensions = request.extensions();
         let plain = || extensions.get::<std::net::SocketAddr>().copied();
-        let peer = crate::axum::peer(extensions).or_else(plain)?;
-        Some(subscriber(proxies.client(peer.ip(), request.headers())))
+        let tonic = || crate::tonic_transport::peer(extensions);
+        let Some(peer) = crate::axum::peer(extensions).or_else(plain).or_else(tonic) else {
+            UNKNOWN.set(true);
+            return None;
+        };
+        Some(subscriber(proxies.client(peer.ip(), request.headers()), proxies.prefix))
     }
 }
 
-fn subscriber(address: IpAddr) -> IpAddr {
+thread_local! {
+    /// Whether nobody had connected, of all that is known, when it was last asked for.
+    static UNKNOWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether [`client_address`] has found nobody on this thread since this was last asked.
+#[doc(hidden)]
+pub fn take_unknown() -> bool {
+    UNKNOWN.take()
+}
+
+fn subscriber(address: IpAddr, prefix: u32) -> IpAddr {
     match address {
         IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            let mask = u128::MAX << (128 - prefix);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
         }
         v4 @ IpAddr::V4(_) => v4,
     }
@@ -231,10 +354,53 @@ mod tests {
 
     #[test]
     fn one_subscriber_of_ipv6_is_one_key() {
-        let key = |text: &str| subscriber(text.parse().unwrap());
+        let key = |text: &str, prefix| subscriber(text.parse().unwrap(), prefix);
 
-        assert_eq!(key("2001:db8:1:2:3:4:5:6"), key("2001:db8:1:2::1"));
-        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
-        assert_ne!(key("203.0.113.8"), key("203.0.113.9"));
+        assert_eq!(key("2001:db8:1:2:3:4:5:6", 64), key("2001:db8:1:2::1", 64));
+        assert_ne!(key("2001:db8:1:2::1", 64), key("2001:db8:1:3::1", 64));
+        assert_eq!(key("2001:db8:1:2::1", 56), key("2001:db8:1:3::1", 56));
+        assert_ne!(key("2001:db8:1:2::1", 56), key("2001:db8:1:102::1", 56));
+        assert_ne!(key("2001:db8::1", 128), key("2001:db8::2", 128));
+        for prefix in [1, 64, 128] {
+            assert_ne!(key("203.0.113.8", prefix), key("203.0.113.9", prefix));
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_in_place_of_the_other_header_and_never_with_it() {
+        let ours = TrustedProxies::parse(["10.0.0.0/8"]).unwrap();
+        let client = |lists: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED_FOR, "7.7.7.7".parse().unwrap());
+            for list in lists {
+                headers.append(FORWARDED, list.parse().unwrap());
+            }
+            let peer = "10.0.0.1".parse().unwrap();
+            assert_eq!(ours.client(peer, &headers).to_string(), "7.7.7.7");
+            ours.clone().forwarded().client(peer, &headers).to_string()
+        };
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "10.0.0.1"),
+            (&["for=203.0.113.9"], "203.0.113.9"),
+            (&["for=6.6.6.6, For=203.0.113.9;proto=https;by=10.0.0.1"], "203.0.113.9"),
+            (&["proto=http; FOR=\"203.0.113.9:4711\" , for=10.0.0.2"], "203.0.113.9"),
+            (&["for=6.6.6.6", "for=\"[2001:db8::7]:443\"", "for=10.0.0.3"], "2001:db8::7"),
+            (&["for=\"[2001:db8::7]\""], "2001:db8::7"),
+            // What a client opens before, or has a proxy quote, does not hide what follows.
+            (&["for=\"6.6.6.6, for=203.0.113.9"], "203.0.113.9"),
+            (&["for=6.6.6.6;host=\"a, for=203.0.113.9"], "203.0.113.9"),
+            (&["for=203.0.113.9;host=\"a\\\", for=6.6.6.6;x=\\\"\""], "203.0.113.9"),
+            (&["for=203.0.113.9;host=\"a, for=6.6.6.6\""], "203.0.113.9"),
+            // Nobody vouches for what is hidden, missing or said twice.
+            (&["for=6.6.6.6, for=unknown, for=10.0.0.2"], "10.0.0.2"),
+            (&["for=6.6.6.6, for=_hidden"], "10.0.0.1"),
+            (&["for=6.6.6.6, proto=https"], "10.0.0.1"),
+            (&["for=6.6.6.6, for=8.8.8.8;for=9.9.9.9"], "10.0.0.1"),
+            (&["for=6.6.6.6,"], "10.0.0.1"),
+        ];
+
+        for (lists, expected) in cases {
+            assert_eq!(client(lists), *expected, "{lists:?}");
+        }
     }
 }

@@ -250,7 +250,7 @@ pub(crate) fn asked(
         Err(error) => return tonic::asked(error?),
     };
     if let Some(rejection) = head.extensions.get::<Rejection>() {
-        return rejection.retry_after().map(Wait::After);
+        return rejection.asked();
     }
     pushback(head.headers).or_else(|| {
         let waits = asked_in(head.headers).map(|wait| wait.unwrap_or(Duration::MAX));

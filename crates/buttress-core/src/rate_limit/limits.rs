@@ -117,11 +117,7 @@ impl Limits {
         if let Some(due) = self.due(words, now, ask, 0) {
             return Err(due);
         }
-        for (scale, word) in self.0.iter().zip(words) {
-            if let Answer::Taken(full_at) = scale.parts.ask(*word, now, ask, 0) {
-                *word = full_at;
-            }
-        }
+        self.take_all(words, now, ask);
         Ok(())
     }
 
@@ -163,10 +159,15 @@ impl Limits {
                 due.at.filter(in_time).and(shortage.retry_after()).ok_or(shortage)?
             }
         };
+        self.take_all(words, now, ask);
+        Ok(wait)
+    }
+
+    /// Takes from all buckets, whether it is there or not.
+    fn take_all(&self, words: &mut [u64], now: u64, ask: Ask) {
         for (scale, word) in self.0.iter().zip(words) {
             *word = scale.parts.taken(*word, now, u64::from(ask.cost.get()));
         }
-        Ok(wait)
     }
 
     /// Gives back so many events. No bucket gets more than full.

@@ -144,13 +144,17 @@ impl Queue {
         now: u64,
         woken: &mut Woken,
     ) -> Entry {
-        if !self.is_before(ask.kept) && limits.draw(words, now, ask).is_ok() {
-            return Entry::Admitted;
-        }
-        // Who is first could not be let in, and nobody before this one leaves more than it does;
-        // so it cannot be let in either.
-        let due = limits.due(words, now, ask, self.cost_before(ask.kept));
-        let due = due.unwrap_or(Due { limit: 0, at: Some(now + 1) });
+        let due = if self.is_before(ask.kept) {
+            // Who is first could not be let in, and nobody before this one leaves more than it
+            // does; so it cannot be let in either.
+            let due = limits.due(words, now, ask, self.cost_before(ask.kept));
+            due.unwrap_or(Due { limit: 0, at: Some(now + 1) })
+        } else {
+            match limits.draw(words, now, ask) {
+                Ok(()) => return Entry::Admitted,
+                Err(due) => due,
+            }
+        };
         let limit = patience.map(|patience| now.saturating_add(patience));
         match (due.at, limit) {
             (Some(at), Some(limit)) if at <= limit => {

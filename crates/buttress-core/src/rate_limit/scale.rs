@@ -11,6 +11,9 @@ use crate::Rate;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scale {
     rate: Rate,
+    /// The rate in lowest terms: so many events in so many nanoseconds.
+    events: u64,
+    nanos: u64,
     pub(super) parts: Parts,
 }
 
@@ -76,7 +79,7 @@ impl Scale {
         let rest = (u128::from(high) << 64 | u128::from(low)) + u128::from(left > 0);
         let burst = u64::from(rate.most_at_once().get());
         let whole = u64::try_from(whole).expect("a nanosecond has a few ticks");
-        Self { rate, parts: Parts { event, burst, whole, rest, first } }
+        Self { rate, events, nanos, parts: Parts { event, burst, whole, rest, first } }
     }
 
     /// Events in so many nanoseconds, in lowest terms, and the ticks of an event.
@@ -102,12 +105,11 @@ impl Scale {
     /// How many nanoseconds pass from the origin to a tick, rounded up to a whole one: one earlier
     /// the tick has not come.
     pub(super) fn nanos_at(&self, tick: u64) -> u64 {
-        let (events, nanos, event) = Self::fraction(self.rate);
         let Some(ticks) = tick.checked_sub(self.parts.first.0).filter(|ticks| *ticks > 0) else {
             return 0;
         };
-        let since = u128::from(ticks) * u128::from(nanos);
-        let since = since.div_ceil(u128::from(event) * u128::from(events));
+        let since = u128::from(ticks) * u128::from(self.nanos);
+        let since = since.div_ceil(u128::from(self.parts.event) * u128::from(self.events));
         u64::try_from(since).unwrap_or(u64::MAX).saturating_add(self.parts.first.1)
     }
 

@@ -19,7 +19,7 @@ pub(crate) fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
     Rejection::find(error)?.retry_after()
 }
 
-/// As [`retry_after`]; no rejection of ours asks its callers not to come again.
+/// As [`retry_after`], and whether it asks them not to come again at all.
 pub(crate) fn asked(error: &(dyn Error + 'static)) -> Option<Wait> {
-    retry_after(error).map(Wait::After)
+    Rejection::find(error)?.asked()
 }

@@ -145,7 +145,7 @@ impl Common {
         let rejection = Rejection::new(Kind::RateLimited, Arc::clone(&self.name));
         Some(match shortage.retry_after() {
             Some(wait) => rejection.with_retry_after(wait),
-            None => rejection.because(TOO_MUCH),
+            None => rejection.because(TOO_MUCH).for_good(),
         })
     }
 

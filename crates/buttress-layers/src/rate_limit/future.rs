@@ -3,6 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use buttress_core::{Reject, Rejection, clock};
@@ -19,8 +20,6 @@ use crate::clock::{read, sleep};
 pub struct ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
     #[pin]
     stage: Stage<S, F, T, Request, Kept>,
-    /// Whether a layer around us shares our readings of the clock.
-    nested: bool,
     exchange: X,
     announce: N,
     /// What the response will say of the limit, once that is known.
@@ -61,12 +60,12 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
     }
 
     /// What the response will say of the limit.
-    fn note<N, Res>(&self, announce: &N) -> N::Note
+    fn note<N, Res>(&self, announce: &N, retry_after: Option<Duration>) -> N::Note
     where
         T: Seat,
         N: Announce<Res>,
     {
-        announce.note(self.seat.name(), || self.seat.standings(read()))
+        announce.note(self.seat.name(), || self.seat.standings(read()), retry_after)
     }
 
     /// Waits until it is let in, and calls; or is refused.
@@ -78,6 +77,8 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
         S: Service<Request>,
         T: Seat,
     {
+        // It is called later than whatever call may be waiting further up the stack.
+        let _scope = clock::poll(false);
         let WaitingProj { seat, mut timer, service, rest } = self.project();
         loop {
             let refused = match seat.ask(read(), cx.waker()) {
@@ -91,7 +92,7 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
             let (request, kept) = rest.take().expect("its turn comes once");
             return Poll::Ready(match refused {
                 None => {
-                    let _entered = clock::enter(read);
+                    let _arrived = clock::arrive(read);
                     Ok(service.call(request))
                 }
                 Some(rejection) => Err((rejection, kept)),
@@ -102,28 +103,22 @@ impl<S, T, Request, Kept> Waiting<S, T, Request, Kept> {
 
 impl<S, F, X, T, Request, Kept, N, Note> ResponseFuture<S, F, X, T, Request, Kept, N, Note> {
     #[inline]
-    pub(super) fn running(inner: F, announce: N, note: Note, nested: bool, exchange: X) -> Self {
-        Self { stage: Stage::Running { inner }, nested, exchange, announce, note: Some(note) }
+    pub(super) fn running(inner: F, note: Option<Note>, announce: N, exchange: X) -> Self {
+        Self { stage: Stage::Running { inner }, exchange, announce, note }
     }
 
-    pub(super) fn waiting(
-        waiting: Waiting<S, T, Request, Kept>,
-        announce: N,
-        nested: bool,
-        exchange: X,
-    ) -> Self {
-        Self { stage: Stage::Waiting { waiting }, nested, exchange, announce, note: None }
+    pub(super) fn waiting(waiting: Waiting<S, T, Request, Kept>, announce: N, exchange: X) -> Self {
+        Self { stage: Stage::Waiting { waiting }, exchange, announce, note: None }
     }
 
     pub(super) fn refused(
         refusal: (Rejection, Kept),
-        announce: N,
         note: Note,
-        nested: bool,
+        announce: N,
         exchange: X,
     ) -> Self {
         let stage = Stage::Refused { refusal: Some(refusal) };
-        Self { stage, nested, exchange, announce, note: Some(note) }
+        Self { stage, exchange, announce, note: Some(note) }
     }
 }
 
@@ -140,32 +135,53 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let _scope = clock::poll(*this.nested);
-        let mut answer = loop {
-            match this.stage.as_mut().project() {
-                StageProj::Running { inner } => {
-                    break ready!(inner.poll(cx)).map_err(|error| this.exchange.inner(error));
-                }
-                StageProj::Waiting { mut waiting } => {
-                    let turn = ready!(waiting.as_mut().poll(cx));
-                    *this.note = Some(waiting.note(this.announce));
-                    let stage = match turn {
-                        Ok(inner) => Stage::Running { inner },
-                        Err(refusal) => Stage::Refused { refusal: Some(refusal) },
-                    };
-                    this.stage.set(stage);
-                }
-                StageProj::Refused { refusal } => {
-                    let (rejection, kept) = refusal.take().expect("polled after completion");
-                    break this.exchange.reject(kept, rejection);
-                }
-            }
-        };
-        if let (Ok(response), Some(note)) = (&mut answer, this.note.take()) {
-            N::stamp(note, response);
+        if let StageProj::Waiting { mut waiting } = this.stage.as_mut().project() {
+            let turn = ready!(waiting.as_mut().poll(cx));
+            let refused = turn.as_ref().err();
+            let retry_after = refused.and_then(|(rejection, _)| rejection.retry_after());
+            *this.note = Some(waiting.note(this.announce, retry_after));
+            this.stage.set(match turn {
+                Ok(inner) => Stage::Running { inner },
+                Err(refusal) => Stage::Refused { refusal: Some(refusal) },
+            });
         }
-        Poll::Ready(answer)
+        match this.stage.project() {
+            StageProj::Running { inner } => match inner.poll(cx) {
+                Poll::Ready(Ok(mut response)) => {
+                    if let Some(note) = this.note.take() {
+                        N::stamp(note, &mut response);
+                    }
+                    Poll::Ready(Ok(response))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(this.exchange.inner(error))),
+                Poll::Pending => Poll::Pending,
+            },
+            StageProj::Refused { refusal } => {
+                let (refusal, note) = (refusal.take(), this.note.take());
+                Poll::Ready(surface::<_, _, _, N, _>(refusal, note, this.exchange))
+            }
+            StageProj::Waiting { .. } => unreachable!("it waits no more"),
+        }
     }
+}
+
+/// Surfaces a refusal.
+#[cold]
+fn surface<Request, Res, Error, N, X>(
+    refusal: Option<(Rejection, X::Context)>,
+    note: Option<N::Note>,
+    exchange: &X,
+) -> Result<Res, X::Error>
+where
+    N: Announce<Res>,
+    X: Reject<Request, Res, Error>,
+{
+    let (rejection, kept) = refusal.expect("polled after completion");
+    let mut answer = exchange.reject(kept, rejection);
+    if let (Ok(response), Some(note)) = (&mut answer, note) {
+        N::stamp(note, response);
+    }
+    answer
 }
 
 impl<S, F, X: fmt::Debug, T, Request, Kept, N, Note> fmt::Debug

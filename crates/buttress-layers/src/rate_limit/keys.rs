@@ -1,5 +1,7 @@
 use std::{
+    any::type_name,
     hash::{BuildHasher, Hash, RandomState},
+    net::IpAddr,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +12,7 @@ use std::{
 
 use buttress_core::{
     Change, Rate,
-    cells::Padded,
+    http::key::take_unknown,
     rate_limit::{
         Ask, Limiter, Limits, Origin, Peek, Place, Queue, Shortage, Standing, Turn, Woken,
     },
@@ -29,13 +31,15 @@ pub(super) struct Keys<K> {
     /// Seeded at random, and no faster than it is safe: keys come from strangers, who would find
     /// those that meet in one slot. (foldhash does not claim to withstand those who can time us.)
     hasher: RandomState,
-    shards: Box<[Padded<Mutex<Shard<K>>>]>,
+    shards: Box<[Line<K>]>,
     /// What all keys have together.
     together: OnceLock<Limiter>,
     capacity: AtomicUsize,
     /// How many keys there are.
     known: AtomicUsize,
     told_full: AtomicBool,
+    told_unknown: AtomicBool,
+    strict: AtomicBool,
     /// Where room was last made for a key whose own shard had none to give up.
     hand: AtomicUsize,
     /// How often a part has been swept.
@@ -44,16 +48,50 @@ pub(super) struct Keys<K> {
     changing: Mutex<()>,
 }
 
+/// What a keyed [`RateLimitLayer`](super::RateLimitLayer) does where it has room for no more keys
+/// and none is idle: whom it pushes out is the one with the fullest bucket among a few, and what
+/// becomes of that one is said here.
+///
+/// | | who was pushed out and comes again | who has never come |
+/// |---|---|---|
+/// | `Forget` | has a full bucket: up to a burst more than the rate | has a full bucket |
+/// | `Strict` | has no more than it had | has no more than who was pushed out had, and so perhaps nothing |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is forgotten. What is admitted beyond the rate of a key is what those owed who were pushed
+    /// out, and they owed the least of all: for somebody who has used up its bucket to be forgotten,
+    /// as many others as there is [room](super::RateLimitLayer::capacity) for have to use up theirs.
+    /// Who can invent so many keys needs no such trick, as each is good for a burst; limit all of
+    /// them [together](super::RateLimitLayer::within).
+    #[default]
+    Forget,
+    /// Nobody is ever admitted beyond the rate of its key. While there is no room, all who are not
+    /// known have the same, little or nothing, so that whoever can invent keys keeps newcomers out,
+    /// and those who were pushed out, until buckets have filled up again: with a day's rate, for a
+    /// day. For keys that are checked before, such as accounts, where there is room for all of them.
+    Strict,
+}
+
+/// A shard on a cache line of its own. Not on two, for the sake of the pairs in which processors
+/// fetch them: all together have to stay in the first cache, and neighbours seldom meet.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line<K>(Mutex<Shard<K>>);
+
+const UNKNOWN: &str = "nothing says who has connected, so all such clients share one limit: on axum \
+    serve with into_make_service_with_connect_info::<SocketAddr>(), on tonic enable the feature \
+    tonic-transport, elsewhere put a SocketAddr into the request's extensions";
+
 /// Enough that threads seldom meet, and that nothing done with a whole shard takes long.
 const SHARDS: usize = 256;
 
-/// Two megabytes of addresses.
+/// 3.4 megabytes of addresses at the most: see [`keyed`](super::RateLimitLayer::keyed).
 pub(super) const DEFAULT_CAPACITY: usize = 65_536;
 
 impl<K: Hash + Eq + Clone> Keys<K> {
     pub(super) fn new(common: Common, rates: impl IntoIterator<Item = Rate>) -> Self {
         let limits = Limits::new(rates);
-        let shard = |_| Padded(Mutex::new(Shard::new(&limits)));
+        let shard = |_| Line(Mutex::new(Shard::new(&limits)));
         Self {
             common,
             origin: Origin::default(),
@@ -63,6 +101,8 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             capacity: AtomicUsize::new(DEFAULT_CAPACITY),
             known: AtomicUsize::new(0),
             told_full: AtomicBool::new(false),
+            told_unknown: AtomicBool::new(false),
+            strict: AtomicBool::new(false),
             hand: AtomicUsize::new(0),
             tidied: AtomicUsize::new(0),
             changing: Mutex::new(()),
@@ -140,6 +180,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         let worn_out = shard.limits().worn_out(sought.now);
         if is_new {
             self.came(shard, sought.now);
+            self.look_for_unknown();
         } else {
             drop(shard);
         }
@@ -160,18 +201,31 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         if known <= capacity {
             return;
         }
-        let mut made = shard.len() > 1 && shard.push_out(now);
+        let when_full = self.when_full();
+        let mut made = shard.len() > 1 && shard.push_out(now, when_full);
         drop(shard);
         for _ in 0..SHARDS {
             if made {
                 break;
             }
             let next = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            made = self.shards[next].0.try_lock().is_ok_and(|mut shard| shard.push_out(now));
+            made = self.shards[next]
+                .0
+                .try_lock()
+                .is_ok_and(|mut shard| shard.push_out(now, when_full));
         }
         self.known.fetch_sub(usize::from(made), Ordering::Relaxed);
         if !self.told_full.swap(true, Ordering::Relaxed) {
             self.common.emit(Change::KeysFull { capacity });
+        }
+    }
+
+    /// Tells that clients share a key because nothing says who has connected.
+    fn look_for_unknown(&self) {
+        // Others may use what is asked for here for something else.
+        let by_address = type_name::<K>() == type_name::<Option<IpAddr>>();
+        if by_address && take_unknown() && !self.told_unknown.swap(true, Ordering::Relaxed) {
+            self.common.emit(Change::Advice(UNKNOWN));
         }
     }
 
@@ -245,17 +299,15 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         })
     }
 
+    /// What is in the bucket of a key. Not what all keys have together, which is no single one's to
+    /// know.
     pub(super) fn standings(&self, key: &K, instant: Instant) -> Vec<Standing> {
         let now = self.origin.nanos(instant);
         let known = self.with(key, |limits, words, _, _| limits.standings(Some(words), now));
-        let mut standings = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             let shard = self.shard(self.hasher.hash_one(key));
             shard.with_floor(|limits, words| limits.standings(Some(words), now))
-        });
-        if let Some(together) = self.together() {
-            standings.extend(together.standings(instant));
-        }
-        standings
+        })
     }
 
     fn with<T>(
@@ -310,7 +362,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         self.sweep_part(&self.shards[from..from + PART], now);
     }
 
-    fn sweep_part(&self, shards: &[Padded<Mutex<Shard<K>>>], now: Instant) {
+    fn sweep_part(&self, shards: &[Line<K>], now: Instant) {
         let now = self.origin.nanos(now);
         for shard in shards {
             let swept = lock(&shard.0).sweep(now, |key| self.hasher.hash_one(key));
@@ -326,6 +378,14 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
+    pub(super) fn when_full(&self) -> WhenFull {
+        if self.strict.load(Ordering::Relaxed) { WhenFull::Strict } else { WhenFull::Forget }
+    }
+
+    pub(super) fn set_when_full(&self, when_full: WhenFull) {
+        self.strict.store(when_full == WhenFull::Strict, Ordering::Relaxed);
+    }
+
     pub(super) fn known(&self) -> usize {
         self.known.load(Ordering::Relaxed)
     }
@@ -336,7 +396,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let fixed = SHARDS * size_of::<Padded<Mutex<Shard<K>>>>();
+        let fixed = SHARDS * size_of::<Line<K>>();
         fixed + self.shards.iter().map(|shard| lock(&shard.0).bytes()).sum::<usize>()
     }
 

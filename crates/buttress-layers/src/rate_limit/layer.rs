@@ -8,8 +8,8 @@ use buttress_core::{Auto, Criticality, Custom, Rate, TimeLimit, rate_limit::Limi
 use tower_layer::Layer;
 
 use super::{
-    Cost, Each, Headers, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle, Reserve,
-    ReserveFor, Silent, common::Common, keys::Keys, pool::Bucket, words::MOST,
+    Bypass, Cost, Each, Headers, Keyed, KeyedRateLimitHandle, One, RateLimit, RateLimitHandle,
+    Reserve, ReserveFor, Silent, WhenFull, common::Common, keys::Keys, pool::Bucket, words::MOST,
 };
 
 /// Builds [`RateLimit`] services.
@@ -73,22 +73,33 @@ impl<X, C, N> RateLimitLayer<X, Plan<One, C, N>> {
     /// anything. There is room for 65,536 keys.
     ///
     /// A key whose bucket is full is forgotten before long, since it is as good as new. When there
-    /// is room for no more, the one with the fullest bucket among a few is pushed out; and keys
-    /// that are not known begin with no more in their buckets than it had, so nobody gets more than
-    /// the rate by being forgotten.
+    /// is room for no more, the one with the fullest bucket among a few is pushed out, and
+    /// forgotten too: see [`when_full`](Self::when_full).
+    ///
+    /// Let keys be what somebody has checked: an account that has logged in, a route that exists, an
+    /// address that has connected. Who can write what it likes into a header has as many buckets.
     ///
     /// A key costs a little over twice its own size and 9 bytes at the most, and half as much at
-    /// the least: 2.1 MB for 65,536 addresses, and what the keys themselves have on the heap.
+    /// the least: 3.4 MB for 65,536 addresses, and what the keys themselves have on the heap. With
+    /// several limits it costs 8 bytes more for each, and up to twice that while their number grows.
+    ///
+    /// Take the [`handle`](Self::handle) afterwards: this is another state.
+    ///
+    /// A key outlives its request, so what borrows from that has to be made its own, as
+    /// [`key::route`](buttress_core::http::key::route) does:
     ///
     /// ```
-    /// use buttress_core::Rate;
+    /// use buttress_core::{Rate, http::key};
     /// use buttress_layers::rate_limit::RateLimitLayer;
     /// use http::Request;
+    ///
+    /// let per_route = RateLimitLayer::new("routes", Rate::per_second(100.try_into().unwrap()))
+    ///     .keyed(|request: &Request<String>| key::route(request).into_owned());
     ///
     /// let per_account = RateLimitLayer::new("api", Rate::per_minute(100.try_into().unwrap()))
     ///     .keyed(|request: &Request<String>| request.extensions().get::<u64>().copied());
     ///
-    /// assert_eq!(per_account.handle().known(), 0);
+    /// assert_eq!((per_account.handle().known(), per_route.handle().known()), (0, 0));
     /// ```
     #[must_use]
     pub fn keyed<Request, K, F>(self, key: F) -> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>>
@@ -117,6 +128,26 @@ impl<X, C, N, K: Hash + Eq + Clone, F> RateLimitLayer<X, Plan<Keyed<K, F>, C, N>
     #[must_use]
     pub fn capacity(self, keys: NonZeroUsize) -> Self {
         self.plan.pool.keys.set_capacity(keys.get());
+        self
+    }
+
+    /// Says what becomes of keys that are pushed out: they are [forgotten](WhenFull::Forget), unless
+    /// this says otherwise. It becomes part of the layer's state, and so of its clones.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::{RateLimitLayer, WhenFull};
+    ///
+    /// // A quota that accounts pay for, and room for all accounts.
+    /// let quota = RateLimitLayer::new("quota", Rate::per_day(10_000.try_into().unwrap()))
+    ///     .keyed(|account: &u64| *account)
+    ///     .capacity(1_000_000.try_into().unwrap())
+    ///     .when_full(WhenFull::Strict);
+    /// # let _ = quota;
+    /// ```
+    #[must_use]
+    pub fn when_full(self, when_full: WhenFull) -> Self {
+        self.plan.pool.keys.set_when_full(when_full);
         self
     }
 
@@ -249,11 +280,55 @@ impl<X, K, C, N> RateLimitLayer<X, Plan<K, C, N>> {
         RateLimitLayer { plan: Plan { pool, cost, announce }, exchange }
     }
 
+    /// Lets requests through that `by` says yes to: they take nothing, wait for nobody, are told
+    /// nothing, and are not counted. For health checks.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    /// use http::Request;
+    ///
+    /// let limit = RateLimitLayer::new("api", Rate::per_second(100.try_into().unwrap()))
+    ///     .bypass(|request: &Request<String>| request.uri().path() == "/healthz");
+    /// # let _ = limit;
+    /// ```
+    #[must_use]
+    pub fn bypass<Request, F>(self, by: F) -> RateLimitLayer<X, Plan<K, Bypass<C, F>, N>>
+    where
+        F: Fn(&Request) -> bool + Clone,
+    {
+        let Self { plan: Plan { pool, cost, announce }, exchange } = self;
+        RateLimitLayer { plan: Plan { pool, cost: Bypass { cost, by }, announce }, exchange }
+    }
+
     /// Says in every response what the limits are and what is left of them: see [`Headers`].
     #[must_use]
     pub fn headers(self) -> RateLimitLayer<X, Plan<K, C, Headers>> {
+        self.announcing(Headers::default())
+    }
+
+    /// The same, with a name for each of [several](RateLimitLayer::several) limits, in their order.
+    /// Without, they are called like the layer, with a number from the second on.
+    ///
+    /// ```
+    /// use buttress_core::Rate;
+    /// use buttress_layers::rate_limit::RateLimitLayer;
+    ///
+    /// let rates = [Rate::per_second(5.try_into().unwrap()), Rate::per_day(1_000.try_into().unwrap())];
+    /// let limit = RateLimitLayer::several("api", rates).headers_named(["burst", "daily"]);
+    /// # let _ = limit;
+    /// ```
+    #[must_use]
+    pub fn headers_named<T: Into<Box<str>>>(
+        self,
+        names: impl IntoIterator<Item = T>,
+    ) -> RateLimitLayer<X, Plan<K, C, Headers>> {
+        self.announcing(Headers::named(names))
+    }
+
+    fn announcing(self, headers: Headers) -> RateLimitLayer<X, Plan<K, C, Headers>> {
         let Self { plan: Plan { pool, cost, .. }, exchange } = self;
-        RateLimitLayer { plan: Plan { pool, cost, announce: Headers }, exchange }
+        RateLimitLayer { plan: Plan { pool, cost, announce: headers }, exchange }
     }
 }
 

@@ -53,7 +53,7 @@
 //! # use tower::{Service, ServiceBuilder, ServiceExt};
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), BoxError> {
-//! // Five a second and a thousand a day for each client, and a hundred a second for all of them.
+//! // Five a second and a thousand a day, which may come at once, for each client, and a hundred a second for all of them.
 //! // Our own load balancers say whom they have seen; nobody else is believed.
 //! let each = [Rate::per_second(5.try_into()?), Rate::per_day(1_000.try_into()?)];
 //! let proxies = TrustedProxies::parse(["10.0.0.0/8"])?;
@@ -85,9 +85,13 @@
 //! ```
 //!
 //! Keys come from strangers. They are hashed with a seed of the layer's own, as the standard
-//! library does; there are never more than [`capacity`](RateLimitLayer::capacity), and who is
-//! pushed out gains nothing by it. Behind a load balancer that is not among the trusted, all clients
-//! are one.
+//! library does, and there are never more than [`capacity`](RateLimitLayer::capacity). Who comes with a
+//! key of its own invention each time has a full bucket each time: key by what has been checked, and
+//! let [`within`](RateLimitLayer::within) bound what all of them get. When there is room for no more,
+//! whoever has the most left is forgotten, so that a flood of keys locks nobody out;
+//! [`WhenFull::Strict`] has it the other way round: nobody ever gets more than the rate, and a flood
+//! locks out who is not known. Behind a load balancer that is not among the trusted, all clients are
+//! one; and where nothing says who has connected, too, which an event tells of.
 //!
 //! # The last of the bucket
 //!
@@ -108,7 +112,10 @@
 //! # What callers are told
 //!
 //! Who is refused is told when to come again: in `Retry-After`, in `grpc-retry-pushback-ms`, or in
-//! the [`Rejection`]. Who asks for more than may ever come at once is told so instead. With
+//! the [`Rejection`]. Who asks for more than may ever come at once is told so instead, by
+//! `grpc-retry-pushback-ms: -1` and [`is_hopeless`](buttress_core::Rejection::is_hopeless), and by no
+//! `Retry-After`. What [`bypass`](RateLimitLayer::bypass) lets through takes nothing and is told
+//! nothing. With
 //! [`headers`](RateLimitLayer::headers) every response says what the limits are and what is left.
 //!
 //! # What is promised
@@ -174,8 +181,9 @@ pub use self::{
     handle::RateLimitHandle,
     keyed::Keyed,
     keyed_handle::KeyedRateLimitHandle,
+    keys::WhenFull,
     layer::{Plan, RateLimitLayer},
     pool::{One, Pool, Seat},
     service::RateLimit,
-    weigh::{Cost, Each, Reserve, ReserveFor, Weigh},
+    weigh::{Bypass, Cost, Each, Reserve, ReserveFor, Weigh},
 };

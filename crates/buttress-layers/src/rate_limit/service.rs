@@ -46,29 +46,34 @@ where
 
     #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        let entered = clock::enter(read);
-        let nested = entered.is_nested();
-        let (now, exchange) = (entered.now(), self.exchange.clone());
+        let arrived = clock::arrive(read);
+        let now = arrived.now();
         let Plan { pool, cost, announce } = &self.plan;
-        let note = || announce.note(pool.name(), || pool.standings(&request, now));
+        if cost.is_free(&request) {
+            let (announce, exchange) = (announce.clone(), self.exchange.clone());
+            return ResponseFuture::running(self.inner.call(request), None, announce, exchange);
+        }
+        let note =
+            |retry_after| announce.note(pool.name(), || pool.standings(&request, now), retry_after);
         match pool.enter(&request, cost.weigh(&request), now) {
             Admission::Admitted => {
-                let (announce, note) = (announce.clone(), note());
-                let inner = self.inner.call(request);
-                ResponseFuture::running(inner, announce, note, nested, exchange)
+                let (note, announce, exchange) =
+                    (note(None), announce.clone(), self.exchange.clone());
+                ResponseFuture::running(self.inner.call(request), Some(note), announce, exchange)
             }
             Admission::Refused(rejection) => {
-                let (announce, note) = (announce.clone(), note());
+                let (note, exchange) = (note(rejection.retry_after()), self.exchange.clone());
                 let refusal = (rejection, exchange.context(&request));
-                ResponseFuture::refused(refusal, announce, note, nested, exchange)
+                ResponseFuture::refused(refusal, note, announce.clone(), exchange)
             }
             Admission::Waiting(seat) => {
+                let exchange = self.exchange.clone();
                 let kept = exchange.context(&request);
                 // The instance that was polled is the one that may be called.
                 let clone = self.inner.clone();
                 let service = mem::replace(&mut self.inner, clone);
                 let waiting = Waiting::new(seat, service, request, kept);
-                ResponseFuture::waiting(waiting, announce.clone(), nested, exchange)
+                ResponseFuture::waiting(waiting, announce.clone(), exchange)
             }
         }
     }

@@ -8,7 +8,10 @@ use std::{
 use buttress_core::rate_limit::{Ask, Entry, Limiter, Limits, Place, Queue, Shortage, Woken};
 use hashbrown::HashTable;
 
-use super::words::{Held, Word, Words};
+use super::{
+    WhenFull,
+    words::{Held, Word, Words},
+};
 
 /// A part of the keys, behind one lock.
 ///
@@ -30,7 +33,7 @@ struct Rest<K> {
     /// Of those keys for which somebody waits.
     queues: HashMap<K, Queue>,
     /// The fullest that buckets can be whose keys were pushed out. Who is not known begins there,
-    /// so that nobody gets a new bucket by being forgotten.
+    /// so that nobody gets a new bucket by being forgotten: [`WhenFull::Strict`].
     floor: Held,
     /// Where the table was last looked through.
     hand: usize,
@@ -322,7 +325,7 @@ impl<K: Hash + Eq + Clone> Shard<K> {
     }
 
     /// Pushes out the key with the fullest bucket among a few. Says whether there was one.
-    pub(super) fn push_out(&mut self, now: u64) -> bool {
+    pub(super) fn push_out(&mut self, now: u64, when_full: WhenFull) -> bool {
         let mut fullest: Option<(usize, u64)> = None;
         for _ in 0..CHOICE.min(self.table.num_buckets()) {
             let slot = self.step();
@@ -333,7 +336,9 @@ impl<K: Hash + Eq + Clone> Shard<K> {
             }
         }
         let Some((slot, _)) = fullest else { return false };
-        if let Some((_, word)) = self.table.get_bucket(slot) {
+        if when_full == WhenFull::Strict
+            && let Some((_, word)) = self.table.get_bucket(slot)
+        {
             let mut held = self.rest.words.load(*word);
             for (floor, word) in self.rest.floor.words().iter_mut().zip(held.words()) {
                 *floor = (*floor).max(*word);

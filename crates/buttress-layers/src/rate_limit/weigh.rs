@@ -6,6 +6,12 @@ use buttress_core::{Criticality, SaysCriticality, rate_limit::Ask};
 pub trait Weigh<Request>: Clone {
     /// Reads it off the request.
     fn weigh(&self, request: &Request) -> Ask;
+
+    /// Whether it is let through without a look at any bucket.
+    #[inline]
+    fn is_free(&self, _: &Request) -> bool {
+        false
+    }
 }
 
 /// Each request costs one.
@@ -57,6 +63,11 @@ where
         let ask = self.cost.weigh(request);
         if (self.critical)(request) { ask } else { ask.leaving(self.kept) }
     }
+
+    #[inline]
+    fn is_free(&self, request: &Request) -> bool {
+        self.cost.is_free(request)
+    }
 }
 
 impl<C: fmt::Debug, F> fmt::Debug for Reserve<C, F> {
@@ -82,5 +93,39 @@ impl<Request: SaysCriticality, C: Weigh<Request>> Weigh<Request> for ReserveFor<
         let ask = self.cost.weigh(request);
         let class = request.criticality(Criticality::HEADER).unwrap_or_default();
         if class >= self.least { ask } else { ask.leaving(self.kept) }
+    }
+
+    #[inline]
+    fn is_free(&self, request: &Request) -> bool {
+        self.cost.is_free(request)
+    }
+}
+
+/// Some requests cost nothing.
+#[derive(Clone, Copy)]
+pub struct Bypass<C, F> {
+    pub(super) cost: C,
+    pub(super) by: F,
+}
+
+impl<Request, C, F> Weigh<Request> for Bypass<C, F>
+where
+    C: Weigh<Request>,
+    F: Fn(&Request) -> bool + Clone,
+{
+    #[inline]
+    fn weigh(&self, request: &Request) -> Ask {
+        self.cost.weigh(request)
+    }
+
+    #[inline]
+    fn is_free(&self, request: &Request) -> bool {
+        self.cost.is_free(request) || (self.by)(request)
+    }
+}
+
+impl<C: fmt::Debug, F> fmt::Debug for Bypass<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bypass").field("cost", &self.cost).finish_non_exhaustive()
     }
 }

@@ -8,13 +8,15 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, RedisError, RedisResult,
+    ServerErrorKind, Value, aio::MultiplexedConnection,
 };
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
+
+use crate::tls;
 
 /// The connection to a server, and what becomes of it.
 ///
@@ -29,6 +31,9 @@ pub(super) struct Connection {
     /// Calls in a row that were given up.
     given_up: AtomicU32,
 }
+
+/// A connection that there is, and since when.
+pub(super) type Up = (MultiplexedConnection, Instant);
 
 #[derive(Clone)]
 enum Link {
@@ -60,9 +65,49 @@ impl Connection {
         Arc::new(Self { client, address, link, given_up: AtomicU32::new(0) })
     }
 
+    /// The host of a server that is reached by one.
+    pub(super) fn host(&self) -> &str {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "",
+        }
+    }
+
     pub(super) async fn call(self: &Arc<Self>, command: &Cmd) -> RedisResult<Value> {
-        let (mut connection, since) = self.connection().await?;
+        let waiting = self.waiting();
+        let answer = match self.connection().await {
+            Ok(up) => self.call_over(up, command).await,
+            Err(error) => Err(error),
+        };
+        waiting.answered();
+        answer
+    }
+
+    /// Over a connection that there is.
+    pub(super) async fn call_over(
+        self: &Arc<Self>,
+        (mut connection, since): Up,
+        command: &Cmd,
+    ) -> RedisResult<Value> {
         let answer = command.query_async::<Value>(&mut connection).await;
+        self.heard(since, answer)
+    }
+
+    /// The same of a node of a cluster to which a slot is just being moved.
+    pub(super) async fn call_asking(
+        self: &Arc<Self>,
+        (mut connection, since): Up,
+        command: &Cmd,
+    ) -> RedisResult<Value> {
+        let mut both = ::redis::pipe();
+        // It holds for the next command of the connection: nobody's may come in between.
+        both.cmd("ASKING").add_command(command.clone());
+        let answer = connection.send_packed_commands(&both, 1, 1).await;
+        let last = |values: Vec<Value>| values.into_iter().next_back().unwrap_or(Value::Nil);
+        self.heard(since, answer.and_then(|values| last(values).extract_error()))
+    }
+
+    fn heard(self: &Arc<Self>, since: Instant, answer: RedisResult<Value>) -> RedisResult<Value> {
         if answer.as_ref().is_err_and(|error| error.is_unrecoverable_error() || is_replica(error)) {
             self.make_instead_of(since);
         }
@@ -75,7 +120,7 @@ impl Connection {
     }
 
     /// The connection, or why there is none. Waits for it if it is the first.
-    async fn connection(self: &Arc<Self>) -> RedisResult<(MultiplexedConnection, Instant)> {
+    pub(super) async fn connection(self: &Arc<Self>) -> RedisResult<Up> {
         let mut links = None;
         loop {
             let link = self.link.borrow().clone();
@@ -135,6 +180,10 @@ async fn connect(connection: Weak<Connection>) {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(YOUNG))
             .set_response_timeout(None);
+        if matches!(connection.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. }) {
+            // Not before: until then the program may choose for itself.
+            tls::prepare();
+        }
         let made = connection.client.get_multiplexed_async_connection_with_config(&config);
         let error = match timeout(YOUNG, made).await {
             Ok(Ok(made)) => {

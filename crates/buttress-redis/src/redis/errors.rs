@@ -14,6 +14,18 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
                 "{address} wants another password: put user and password into the URL, redis://user:password@host:port/"
             ),
         ),
+        _ if says(&error, "certificate") => (
+            Failure::Refused,
+            format!(
+                "{address} shows no certificate that is trusted here ({error}): is that its name, and is its authority among the system's, or in the file that SSL_CERT_FILE names?"
+            ),
+        ),
+        _ if says(&error, "DB index is out of range") => (
+            Failure::Refused,
+            format!(
+                "{address} has no database of that number: leave it out of the URL, or raise its databases"
+            ),
+        ),
         _ if error.is_timeout() => (
             Failure::TimedOut,
             format!("{address} does not answer: it is overloaded, stopped, or out of reach"),
@@ -21,13 +33,19 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
         _ if error.is_io_error() || error.is_connection_dropped() => (
             Failure::Unreachable,
             format!(
-                "{address} cannot be reached ({error}): is a server running there, and may it be reached from here?"
+                "{address} cannot be reached ({error}): is a server running there, and may it be reached from here? And if it speaks TLS, write rediss://"
             ),
         ),
-        (_, "MOVED" | "ASK" | "CLUSTERDOWN") => (
+        (_, "CLUSTERDOWN") => (
             Failure::Refused,
             format!(
-                "{address} is a node of a cluster, and the key lives on another: give the URL of a server that is none, or of a proxy in front of the cluster"
+                "{address} is a node of a cluster that is down ({error}): bring back the nodes that its slots lie on, or have CLUSTER ADDSLOTS give them to others"
+            ),
+        ),
+        (_, "MOVED" | "ASK") => (
+            Failure::Refused,
+            format!(
+                "{address} is a node of a cluster, and the key lives on another: open the store with RedisStore::cluster and the URLs of some nodes"
             ),
         ),
         (ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown), _) => (
@@ -64,6 +82,10 @@ pub(super) fn explain(address: &str, error: RedisError) -> StoreError {
         _ => (Failure::Refused, format!("{address}: {error}")),
     };
     StoreError::new(failure, what).with_source(error)
+}
+
+fn says(error: &RedisError, words: &str) -> bool {
+    error.to_string().contains(words)
 }
 
 /// Of the call itself, or of what a script does: the server says that in words only.

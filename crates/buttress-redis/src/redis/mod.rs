@@ -1,5 +1,6 @@
 //! Buckets on Redis, or on Valkey.
 
+mod cluster;
 mod connection;
 mod errors;
 
@@ -11,14 +12,15 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Cmd, FromRedisValue, cmd};
+use ::redis::{Cmd, ConnectionAddr, FromRedisValue, cmd};
 
 use self::{
+    cluster::Cluster,
     connection::Connection,
     errors::{explain, explain_url, is_noscript, nonsense},
 };
 use crate::{
-    Debt, Scale, Store, StoreError, Take, Taken,
+    Debt, Failure, Scale, Store, StoreError, Take, Taken,
     script::{self, Time},
     store::MOST,
 };
@@ -44,10 +46,41 @@ pub struct RedisStore {
 }
 
 struct Shared {
-    connection: Arc<Connection>,
+    servers: Servers,
     take: Script,
     give: Script,
     beat: Script,
+}
+
+enum Servers {
+    One(Arc<Connection>),
+    Cluster(Box<Cluster>),
+}
+
+impl Servers {
+    /// Where a key lies; one server has no slots.
+    fn slot(&self, key: &[u8]) -> u16 {
+        match self {
+            Self::One(_) => 0,
+            Self::Cluster(_) => cluster::slot(key),
+        }
+    }
+
+    async fn call(&self, slot: u16, command: &Cmd) -> Result<::redis::Value, Said> {
+        match self {
+            Self::One(connection) => {
+                let answer = connection.call(command).await;
+                answer.map_err(|error| Said { address: connection.address.clone(), error })
+            }
+            Self::Cluster(cluster) => cluster.call(slot, command).await,
+        }
+    }
+}
+
+/// An error, and of whom.
+struct Said {
+    address: String,
+    error: ::redis::RedisError,
 }
 
 struct Script {
@@ -66,15 +99,49 @@ impl RedisStore {
     /// A server by its URL: `redis://user:password@host:port/database`, `rediss://` for TLS with
     /// the feature `tls`, or `unix:///path`. Connects to nothing yet.
     ///
+    /// TLS trusts whom the system trusts, or the file that the environment names as `SSL_CERT_FILE`.
+    /// It uses the cryptography that the program has installed for rustls; if there is none by the
+    /// time that it connects, it installs ring's.
+    ///
     /// # Errors
     ///
     /// If that is no such URL; with what one looks like, and without the password in it.
     pub fn open(url: &str) -> Result<Self, StoreError> {
-        let client = ::redis::Client::open(url).map_err(|error| explain_url(url, &error))?;
+        Ok(Self::over(Servers::One(Connection::new(client(url)?))))
+    }
+
+    /// A cluster, by the URLs of some of its nodes: enough of them that one is there when a process
+    /// starts, as the others are heard of from it. User, password and TLS are those of the first URL
+    /// for nodes that are heard of. Connects to nothing yet.
+    ///
+    /// A bucket has one key, which lies with one node: it is learnt which by asking another, and
+    /// costs a second round trip the first time. So are moved slots and failovers. A node that is
+    /// away takes its buckets along until the cluster has put another in its place, and it is the
+    /// whole store that fails then and not a part of it: three of its calls in a row open the
+    /// circuit for all.
+    ///
+    /// ```no_run
+    /// use buttress_redis::RedisStore;
+    ///
+    /// # fn main() -> Result<(), buttress_redis::StoreError> {
+    /// let store = RedisStore::cluster(["redis://redis-0:6379/", "redis://redis-1:6379/"])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no URL, one is no URL of a server, or names a database other than 0, of which
+    /// alone a cluster knows.
+    pub fn cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, StoreError> {
+        let clients = urls.into_iter().map(client).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::over(Servers::Cluster(Box::new(Cluster::new(clients)?))))
+    }
+
+    fn over(servers: Servers) -> Self {
         let [take, give, beat] =
             [script::take, script::give, script::beat].map(|text| Script::new(text(Time::Server)));
-        let connection = Connection::new(client);
-        Ok(Self { shared: Arc::new(Shared { connection, take, give, beat }) })
+        Self { shared: Arc::new(Shared { servers, take, give, beat }) }
     }
 
     fn ask<T: Send + 'static>(
@@ -88,22 +155,32 @@ impl RedisStore {
         let mut rest = Cmd::new();
         rest.arg(1).arg(key);
         arguments(&mut rest);
+        let slot = shared.servers.slot(key);
         let asking = async move {
-            let waiting = shared.connection.waiting();
             let script = script(&shared);
             let by_hash = with(cmd("EVALSHA").arg(&script.hash), &rest);
-            let value = match shared.connection.call(&by_hash).await {
+            let value = match shared.servers.call(slot, &by_hash).await {
                 // A server that was started again has forgotten it.
-                Err(error) if is_noscript(&error) => {
-                    shared.connection.call(&with(cmd("EVAL").arg(&script.text), &rest)).await
+                Err(said) if is_noscript(&said.error) => {
+                    let whole = with(cmd("EVAL").arg(&script.text), &rest);
+                    shared.servers.call(slot, &whole).await
                 }
                 answer => answer,
             };
-            waiting.answered();
-            read(value.map_err(|error| explain(&shared.connection.address, error))?)
+            read(value.map_err(|said| explain(&said.address, said.error))?)
         };
         RedisAnswer { asking: Box::pin(asking) }
     }
+}
+
+fn client(url: &str) -> Result<::redis::Client, StoreError> {
+    let client = ::redis::Client::open(url).map_err(|error| explain_url(url, &error))?;
+    if matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { insecure: true, .. })
+    {
+        let what = "#insecure would take any server for the right one: leave it out, and name the file of the server's authority in the environment as SSL_CERT_FILE if the system does not know it";
+        return Err(StoreError::new(Failure::Refused, what));
+    }
+    Ok(client)
 }
 
 fn with(command: &mut Cmd, rest: &Cmd) -> Cmd {
@@ -191,6 +268,11 @@ impl<T> fmt::Debug for RedisAnswer<T> {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the URL, in which a password may stand.
-        f.debug_struct("RedisStore").field("address", &self.shared.connection.address).finish()
+        let mut store = f.debug_struct("RedisStore");
+        match &self.shared.servers {
+            Servers::One(connection) => store.field("address", &connection.address),
+            Servers::Cluster(cluster) => store.field("nodes", &cluster.addresses()),
+        };
+        store.finish()
     }
 }

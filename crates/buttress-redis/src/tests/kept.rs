@@ -60,7 +60,7 @@ async fn what_is_pushed_out_with_its_key_counts_as_lapsed() {
     for other in 2..1000 {
         call(&limit, other).await.unwrap();
     }
-    limit.handle().drain().await;
+    limit.handle().give_back().await;
 
     adds_up(&limit.handle().totals());
 }
@@ -73,7 +73,7 @@ async fn a_drain_counts_what_had_lapsed_before() {
     assert!(limit.handle().leased() > 0);
     advance(Duration::from_secs(2)).await;
 
-    let given = limit.handle().drain().await;
+    let given = limit.handle().give_back().await;
 
     assert_eq!(given, 0);
     adds_up(&limit.handle().totals());
@@ -92,7 +92,7 @@ async fn a_batch_that_is_under_way_is_given_back_by_a_drain_as_well() {
         tokio::time::sleep(millis(1)).await;
     }
 
-    limit.handle().drain().await;
+    limit.handle().give_back().await;
     tokio::time::sleep(millis(30)).await;
 
     assert_eq!(limit.handle().leased(), 0);
@@ -115,7 +115,7 @@ async fn a_drain_of_many_keys_ends_with_their_leases() {
     }
     store.answer_after(millis(10));
 
-    let (given, took) = timed(limit.handle().drain()).await;
+    let (given, took) = timed(limit.handle().give_back()).await;
 
     assert!(given > 0);
     assert!(took <= millis(1050), "{took:?}");

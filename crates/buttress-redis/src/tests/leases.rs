@@ -67,14 +67,14 @@ async fn a_dry_bucket_is_asked_again_when_it_can_have_enough_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_drained_goes_back_to_the_fleet() {
+async fn what_was_leased_goes_back_to_the_fleet() {
     let store = MemoryStore::new();
     let [one, two] = [(); 2].map(|()| process(Rate::per_hour(n(40)), leased(20), &store));
     admitted(&one, 12).await;
     let held = one.handle().leased();
     assert!(held > 0);
 
-    let given = one.handle().drain().await;
+    let given = one.handle().give_back().await;
     let others = admitted(&two, 40).await;
 
     assert_eq!((given, one.handle().leased()), (held.into(), 0));

@@ -3,6 +3,7 @@
 mod kept;
 mod leases;
 mod outages;
+mod rules;
 mod strict;
 #[cfg(feature = "metrics")]
 mod told;

@@ -71,7 +71,7 @@ async fn keys_that_are_idle_make_room_without_a_sweep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_pushed_out_gets_no_more_by_it() {
+async fn strictly_a_key_that_is_pushed_out_gets_no_more_by_it() {
     struct Full(Arc<Mutex<usize>>);
     impl Observe for Full {
         fn observe(&self, event: &Event<'_>) {
@@ -81,6 +81,7 @@ async fn a_key_that_is_pushed_out_gets_no_more_by_it() {
     }
     let full = Arc::new(Mutex::new(0));
     let layer = keyed(Rate::per_second(n(3))).capacity(NonZeroUsize::new(100).unwrap());
+    let layer = layer.when_full(WhenFull::Strict);
     let (handle, mut service) = (layer.handle(), layer.layer(echo()));
     handle.observe(Arc::new(Full(Arc::clone(&full))));
 
@@ -183,6 +184,7 @@ async fn a_change_of_rate_holds_for_all_keys_and_is_no_burst() {
 #[tokio::test(start_paused = true)]
 async fn a_key_for_which_there_is_no_room_is_not_told_that_its_bucket_is_full() {
     let layer = keyed(Rate::per_second(n(3))).capacity(NonZeroUsize::MIN);
+    let layer = layer.when_full(WhenFull::Strict);
     let mut service = layer.layer(echo());
     for key in 0..2000 {
         admits(&mut service, key);
@@ -223,4 +225,69 @@ fn rates_that_are_set_at_once_leave_all_keys_with_the_same() {
         let first = left.next();
         assert!(left.all(|left| Some(left) == first));
     }
+}
+
+/// Strangers with keys without number, each of whom comes once: an IPv6 network, or whatever stands
+/// in a header that nobody has looked at yet.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_keys_locks_nobody_out_who_has_something_left() {
+    let layer = keyed(Rate::per_hour(n(5))).capacity(NonZeroUsize::new(1000).unwrap());
+    let mut service = layer.layer(echo());
+    let customer = u32::MAX;
+    let first = admits(&mut service, customer);
+
+    for stranger in 0..10_000 {
+        assert!(admits(&mut service, stranger));
+    }
+
+    let (known, newcomer) = (admits(&mut service, customer), admits(&mut service, customer - 1));
+    assert_eq!((first, known, newcomer), (true, true, true));
+    assert_eq!(layer.handle().known(), 1000);
+}
+
+/// Who comes once each has more left than who has used up all.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_keys_does_not_let_anybody_be_forgotten_who_has_used_up_its_bucket() {
+    let layer = keyed(Rate::per_hour(n(5))).capacity(NonZeroUsize::new(50_000).unwrap());
+    let mut service = layer.layer(echo());
+    let greedy = u32::MAX;
+    assert_eq!((0..9).filter(|_| admits(&mut service, greedy)).count(), 5);
+
+    for stranger in 0..100_000 {
+        assert!(admits(&mut service, stranger));
+    }
+
+    assert!(!admits(&mut service, greedy));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_says_who_has_connected_is_told_once_with_what_to_do() {
+    use std::net::SocketAddr;
+
+    use buttress_core::http::{TrustedProxies, key};
+    use http::Request;
+
+    struct Told(Mutex<Vec<Change>>);
+    impl Observe for Told {
+        fn observe(&self, event: &Event<'_>) {
+            self.0.lock().unwrap().push(event.change);
+        }
+    }
+    let told = Arc::new(Told(Mutex::new(Vec::new())));
+    let layer = layer(Rate::per_second(n(1))).keyed(key::client_address(TrustedProxies::none()));
+    layer.handle().observe(Arc::<Told>::clone(&told));
+    let service = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(()) });
+    let mut service = layer.layer(service);
+    let mut request = Request::new(());
+    request.extensions_mut().insert(SocketAddr::from(([203, 0, 113, 7], 4711)));
+
+    let known = service.call(request).await;
+    assert!(known.is_ok() && told.0.lock().unwrap().is_empty());
+    let (first, second) =
+        (service.call(Request::new(())).await, service.call(Request::new(())).await);
+
+    assert_eq!((first.is_ok(), second.is_ok()), (true, false));
+    let told = told.0.lock().unwrap().clone();
+    let [Change::Advice(what)] = told[..] else { panic!("{told:?}") };
+    assert!(what.contains("into_make_service_with_connect_info"), "{what}");
 }

@@ -125,3 +125,94 @@ async fn the_last_of_the_bucket_is_for_who_is_critical_enough_by_the_class_that_
     assert_eq!((sheddable, silent, extension_counts), (4, [true, true], false));
     assert_eq!((last, most), ([true, false], 3));
 }
+
+/// What a client reads of one limit that is full.
+async fn policy(rate: Rate) -> String {
+    told(&mut RateLimitLayer::new("api", rate).headers().layer(answer())).await.1
+}
+
+/// RFC 9651, 3.3.1: an integer has fifteen digits at the most. And who goes by what it is told gets
+/// what it may have.
+#[tokio::test(start_paused = true)]
+async fn a_policy_tells_the_rate_in_whole_seconds_and_in_numbers_of_fifteen_digits() {
+    let in_all = Rate::new(n(1), TimeLimit::MAX).burst(n(u32::MAX));
+    let at_once = Rate::new(n(u32::MAX), TimeLimit::try_from(Duration::from_nanos(1)).unwrap());
+
+    let policies = [
+        policy(Rate::per_second(n(100)).burst(n(5))).await,
+        policy(Rate::per_second(n(100)).burst(n(150))).await,
+        policy(Rate::per_minute(n(60)).burst(n(5))).await,
+        policy(Rate::per_second(n(3)).burst(n(1))).await,
+        policy(in_all).await,
+        policy(at_once).await,
+    ];
+
+    let expected = [
+        "q=100;w=1",
+        "q=200;w=2",
+        "q=5;w=5",
+        "q=3;w=1",
+        "q=31709791;w=999999999999999",
+        "q=999999999999999;w=1",
+    ];
+    assert_eq!(policies, expected.map(|it| format!("\"api\";{it}")));
+}
+
+/// Revision 11, 6: `Retry-After` is not earlier than the end of a `t`.
+#[tokio::test(start_paused = true)]
+async fn no_field_says_a_later_time_than_retry_after_does() {
+    let rates = [Rate::per_second(n(1)), Rate::per_day(n(1000))];
+    let mut service =
+        RateLimitLayer::several("api", rates).headers_named(["burst", "daily"]).layer(answer());
+
+    let (_, policy, first, _) = told(&mut service).await;
+    let (status, _, refused, retry_after) = told(&mut service).await;
+
+    assert_eq!(policy, r#""burst";q=1;w=1, "daily";q=1000;w=86400"#);
+    assert_eq!(first, r#""burst";r=0;t=1, "daily";r=999;t=87"#);
+    assert_eq!((status, &*refused), (429, r#""burst";r=0;t=1, "daily";r=999"#));
+    assert_eq!(retry_after.as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_all_keys_have_together_is_told_to_none() {
+    let layer = RateLimitLayer::several("api", [Rate::per_second(n(5))]).headers();
+    let layer = layer.keyed(|request: &Request<u32>| *request.body());
+    let mut service = layer.within([Rate::per_second(n(100))]).layer(answer());
+
+    let (_, policy, state, _) = told(&mut service).await;
+
+    assert_eq!((&*policy, &*state), (r#""api";q=5;w=1"#, r#""api";r=4;t=1"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_bypasses_takes_nothing_and_is_told_nothing() {
+    let layer = RateLimitLayer::new("api", Rate::per_second(n(1))).headers();
+    let layer = layer.bypass(|request: &Request<u32>| *request.body() == 7);
+    let handle = layer.reserve(n(1), |_: &Request<u32>| true);
+    let (mut service, handle) = (handle.layer(answer()), handle.handle());
+
+    let free = [told(&mut service).await, told(&mut service).await];
+
+    assert_eq!(free, [(); 2].map(|()| (200, String::new(), String::new(), None)));
+    assert_eq!((handle.peek().available, handle.totals()), (1, Totals::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_hopeless_is_told_so_and_not_when_to_come_again() {
+    let layer = layer(Rate::per_second(n(1))).cost(|request: &u32| n(*request));
+    let mut service = layer.layer(echo());
+    let mut refused = |cost| match assert_ready!(call(&mut service, cost).poll()) {
+        Ok(_) => None,
+        Err(error) => {
+            let rejection = Rejection::find(&*error).unwrap();
+            Some((rejection.is_hopeless(), rejection.retry_after(), rejection.pushback_millis()))
+        }
+    };
+
+    let said = [refused(1), refused(1), refused(2)];
+
+    let wait = Duration::from_secs(1);
+    let expected = [None, Some((false, Some(wait), Some(1000))), Some((true, None, Some(-1)))];
+    assert_eq!(said, expected);
+}
