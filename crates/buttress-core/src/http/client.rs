@@ -107,14 +107,18 @@ impl TrustedProxies {
         if !self.trusts(client) {
             return client;
         }
-        let (name, read): (_, fn(&[u8]) -> Option<IpAddr>) = match self.list {
-            List::ForwardedFor => (FORWARDED_FOR, parse_address),
-            List::Forwarded => (FORWARDED, forwarded_for),
+        let name = match self.list {
+            List::ForwardedFor => FORWARDED_FOR,
+            List::Forwarded => FORWARDED,
         };
         let lists = headers.get_all(name).iter().rev();
         for entry in lists.flat_map(|list| rsplit(list.as_bytes(), b',')) {
             // What a proxy of ours has not written, nobody vouches for.
-            let Some(address) = read(entry) else { return client };
+            let address = match self.list {
+                List::ForwardedFor => parse_address(entry),
+                List::Forwarded => forwarded_for(entry),
+            };
+            let Some(address) = address else { return client };
             client = address;
             if !self.trusts(client) {
                 return client;
@@ -235,6 +239,7 @@ thread_local! {
 
 /// Whether [`client_address`] has found nobody on this thread since this was last asked.
 #[doc(hidden)]
+#[must_use]
 pub fn take_unknown() -> bool {
     UNKNOWN.take()
 }
