@@ -453,12 +453,15 @@ fn through_a_fault(leased: bool, name: &str, begin: fn(&mut Server), end: fn(&mu
     let away = AWAY * u64::from(EVENTS) / 1_000_000;
     assert!(seen.by_local + left >= away / 2, "{left}, {seen:?}");
     assert!(seen.share_still <= seen.store_again, "{seen:?}");
-    // Nobody waits for it to be back.
-    assert!(seen.p99 < AWAY / 4 && seen.longest < AWAY, "{seen:?}");
+    // Nobody waits for it to be back. These are times of a machine that lets four processes run;
+    // where the run was not made to look at times they are printed.
+    if env::var(SECONDS).is_ok() {
+        assert!(seen.p99 < AWAY / 4 && seen.longest < AWAY, "{seen:?}");
+    }
     // Probes alone, where each worker would wait in vain 25 times; but those who were asking when it
     // began may have been stopped late.
     let few = u64::from(PROCESSES * (WORKERS + 4));
-    assert!(seen.in_vain <= few, "{seen:?}");
+    assert!(seen.in_vain <= few || env::var(SECONDS).is_err(), "{seen:?}");
     assert!((1..PATIENCE).contains(&seen.recovered), "{seen:?}");
 }
 

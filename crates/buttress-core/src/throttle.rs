@@ -223,9 +223,10 @@ impl Throttle {
         let slice = self.slicer.number(now);
         let outcomes = if accepted { &self.accepts } else { &self.failures };
         outcomes.add(slice);
-        // While all is well an acceptance changes nothing, and there is nothing to work out.
+        // While all is well an acceptance changes nothing, and there is nothing to work out; but with
+        // a minimum it may be the one that reaches that.
         let (of, known) = unpack(self.known.load(Ordering::Relaxed));
-        if !accepted || known != 0 || of != slice {
+        if !accepted || known != 0 || of != slice || self.settings.minimum > 0 {
             self.work_out(slice);
         }
     }
@@ -388,6 +389,11 @@ mod tests {
         assert_eq!(millionths(settings.at_most(Ratio::ONE), 100, 25), 495_050);
         assert_eq!(millionths(settings, 9, 0), 0);
         assert_eq!(millionths(settings.at_most(Ratio::ONE), 10, 0), 909_091);
+        // One that is accepted may reach it as well.
+        let throttle = Throttle::new(settings);
+        (0..9).for_each(|_| throttle.record(false, start()));
+        throttle.record(true, start());
+        assert!(throttle.is_throttling());
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::{
     collections::{HashMap, hash_map::DefaultHasher},
     fmt::{self, Write},
     hash::Hasher,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,12 @@ impl Told {
     pub(crate) fn is_news(&self, what: usize, cause: impl fmt::Display, now: Instant) -> bool {
         // Before the lock, because a cause is somebody else's code.
         let cause = hash_of(cause);
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut met = match self.met.try_lock() {
+            Ok(met) => met,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // These things come often, and nobody queues to tell of them: the next will be told.
+            Err(TryLockError::WouldBlock) => return false,
+        };
         let causes = met.entry(what).or_default();
         let is_over = |at: &Instant| now.saturating_duration_since(*at) >= QUIET;
         if let Some((_, at)) = causes.iter_mut().find(|(known, _)| *known == cause) {

@@ -47,7 +47,7 @@
 //! - `wait`, since a turn that comes is not known to the other processes: see below.
 //! - `within`, what all keys have together: a script decides in one step over keys of one slot of a
 //!   cluster, and the keys of a layer lie in as many slots as there are. Put a second layer without
-//!   keys outside this one; what passes that and is refused here has taken from both buckets, and
+//!   keys outside this one; what passes that and is refused here has taken from that one, whose
 //!   [`refund`](FleetLimitHandle::refund) gives it back.
 //! - `drain`, to empty a bucket, and `capacity` by a method: see [`Settings::capacity`].
 //!

@@ -7,6 +7,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -180,26 +181,30 @@ impl Rig {
 
 /// Where Prometheus says that it listens. What it says afterwards is shown if it is no mere notice.
 fn listening(output: ChildStderr) -> Result<SocketAddr, String> {
-    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-    let mut said = Vec::new();
-    let address = lines.by_ref().find_map(|line| {
-        let address = line.split_once("Listening on").and_then(|(_, rest)| {
-            let (_, address) = rest.split_once("address=")?;
-            address.split_whitespace().next()?.trim_matches('"').parse().ok()
-        });
-        said.push(line);
-        address
-    });
-    let address =
-        address.ok_or_else(|| format!("prometheus does not serve: {}", said.join("\n")))?;
+    let (send, receive) = mpsc::channel();
     thread::spawn(move || {
+        let mut said = Vec::new();
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let address = lines.by_ref().find_map(|line| {
+            let address = line.split_once("Listening on").and_then(|(_, rest)| {
+                let (_, address) = rest.split_once("address=")?;
+                address.split_whitespace().next()?.trim_matches('"').parse().ok()
+            });
+            said.push(line);
+            address
+        });
+        // Whoever asked may have given up.
+        let _ = send.send(address.ok_or_else(|| said.join("\n")));
         for line in
             lines.filter(|line| !line.contains("level=info") && !line.contains("level=INFO"))
         {
             eprintln!("{line}");
         }
     });
-    Ok(address)
+    match receive.recv_timeout(Duration::from_secs(60)) {
+        Ok(address) => address.map_err(|said| format!("prometheus does not serve: {said}")),
+        Err(_) => Err("prometheus has not said within a minute where it listens".to_owned()),
+    }
 }
 
 /// The value of the series with this label in a JSON answer, without a parser of JSON.

@@ -194,8 +194,10 @@ where
     #[inline]
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            // What is owed was the inner body's own word.
-            Some(_) if self.owed != UNTOLD && !self.promised => SizeHint::with_exact(self.owed),
+            // What is owed was the inner body's own word, and is counted as long as it is watched.
+            Some(_) if self.watch.is_some() && self.owed != UNTOLD && !self.promised => {
+                SizeHint::with_exact(self.owed)
+            }
             Some(inner) => inner.size_hint(),
             None => SizeHint::with_exact(0),
         }

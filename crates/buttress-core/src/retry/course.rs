@@ -76,6 +76,8 @@ impl Failure {
             }
             _ => {
                 let retried = match facts.protocol {
+                    // The code is its own client's: nobody was there to say one.
+                    Protocol::Grpc if bad && unreached => true,
                     Protocol::Grpc => facts.code.is_some_and(|code| settings.retries_code(code)),
                     Protocol::Http => match facts.status {
                         Some(status) => settings.retries_status(status, bad),

@@ -143,7 +143,7 @@ impl Settings {
     ///
     /// A call may also fail without a code, and then nobody knows whether it was done. One whose
     /// connection broke is retried where `UNAVAILABLE` is named; one that took longer than
-    /// [`attempt_timeout`](Self::attempt_timeout), or than a timeout further in, where
+    /// [`attempt_timeout`](Self::attempt_timeout), or than a timeout layer of ours further in, where
     /// `UNAVAILABLE` or `DEADLINE_EXCEEDED` is. So a service whose methods must not be done
     /// twice names neither, but `ABORTED`, say, which it answers when it has done nothing. What
     /// never reached the server was not done, and is retried whatever is named.

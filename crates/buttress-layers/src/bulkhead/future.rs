@@ -62,7 +62,7 @@ pub(super) enum Stage<S, F, Request, Kept> {
 }
 
 /// Tells the permit how the call went, where that moves the limit.
-#[cold]
+#[inline(never)]
 fn judge<C, X, Request, Response, Error>(
     permit: &mut Permit,
     mut case: C,

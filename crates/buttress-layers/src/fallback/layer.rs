@@ -172,7 +172,8 @@ impl<L, X> FallbackLayer<L, X> {
         self.then("value", Value(value))
     }
 
-    /// A rung with an HTTP response of this status, type and body.
+    /// A rung with an HTTP response of this status, type and body. A gRPC call is not answered by
+    /// it: its caller would take a page for a broken answer.
     ///
     /// # Panics
     ///

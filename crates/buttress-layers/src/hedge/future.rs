@@ -82,10 +82,14 @@ where
             rang = Some(timer.deadline());
         }
         let mut polled = Poll::Pending;
-        if let PrimaryProj::Running { inner } = this.primary.as_mut().project() {
-            let guard = OnUnwind::new(|| call.attempt.panicked());
-            polled = inner.poll(cx);
-            guard.defuse();
+        match this.primary.as_mut().project() {
+            PrimaryProj::Running { inner } => {
+                let guard = OnUnwind::new(|| call.attempt.panicked());
+                polled = inner.poll(cx);
+                guard.defuse();
+            }
+            PrimaryProj::Failed { .. } => {}
+            PrimaryProj::Over => panic!("polled after completion"),
         }
         if let Poll::Ready(outcome) = polled {
             // What is inside goes now: the body that it sends has then said how far it came.

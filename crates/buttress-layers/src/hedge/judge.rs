@@ -59,7 +59,7 @@ where
 }
 
 /// As [`judge`], of one whose response is not good by its head alone, if it has one.
-#[cold]
+#[inline(never)]
 pub(super) fn in_doubt<C, X, Request, Response, Error, Opened>(
     attempt: &mut Attempt<C>,
     exchange: &X,

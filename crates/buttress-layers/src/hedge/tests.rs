@@ -171,6 +171,17 @@ async fn further_hedges_come_each_after_the_delay_and_no_more_than_there_is_room
 }
 
 #[tokio::test(start_paused = true)]
+#[should_panic(expected = "polled after completion")]
+async fn who_polls_on_after_the_answer_sends_no_more() {
+    let inner = service_fn(|()| async { Ok::<_, BoxError>(()) });
+    let mut service = plain(after(MS)).layer(inner);
+    let mut call = task::spawn(service.ready().await.unwrap().call(()));
+    assert_ready_ok!(call.poll());
+
+    let _ = call.poll();
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_once_is_at_the_first_poll() {
     let server = Server::does([Hangs, Answers(MS)]);
     let layer = plain(Settings::new(Delay::at_once()));

@@ -205,7 +205,8 @@ impl SloTracker {
     /// Calls `listener` with what happens at ticks from now on, in full.
     ///
     /// What happened comes in order, and once. A listener that takes its time keeps the others
-    /// from hearing the next thing, and no other thread from ticking.
+    /// from hearing the next thing, and no other thread from ticking; what happens until it returns
+    /// is kept, so one that never does keeps more and more.
     pub fn listen(&self, listener: impl Fn(&Happening) + Send + Sync + 'static) {
         self.shared.desk.listen(Arc::new(listener));
     }

@@ -78,8 +78,9 @@ impl Cluster {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => {
                     let Some((name, for_once)) = redirect(&error) else {
-                        // It may have been granted: to ask another might take twice.
-                        if error.is_io_error() {
+                        // It may have been granted: to ask another might take twice. The next call
+                        // asks the others where the slot lies.
+                        if error.is_io_error() || is_lost(&error) {
                             self.known().forget(&node);
                         }
                         return Err(said(&node, error));
@@ -167,6 +168,12 @@ impl Known {
     }
 }
 
+/// Whether a node says that it cannot answer for its slots: another may have taken them over.
+fn is_lost(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly};
+    matches!(error.kind(), ErrorKind::Server(ClusterDown | BusyLoading | MasterDown | ReadOnly))
+}
+
 fn said(node: &Connection, error: RedisError) -> Said {
     Said { address: node.address.clone(), error }
 }
@@ -223,6 +230,17 @@ mod tests {
         assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
         // Of CLUSTER KEYSLOT.
         assert_eq!((slot(b"foo"), slot(b"somekey")), (12_182, 11_058));
+    }
+
+    #[test]
+    fn a_node_that_cannot_answer_for_its_slots_has_lost_them_and_one_out_of_memory_has_not() {
+        use ServerErrorKind::{
+            BusyLoading, ClusterDown, MasterDown, NoPerm, ReadOnly, ResponseError,
+        };
+        let lost = |kind| is_lost(&RedisError::from((ErrorKind::Server(kind), "said")));
+
+        assert!([ClusterDown, BusyLoading, MasterDown, ReadOnly].into_iter().all(lost));
+        assert!(![ResponseError, NoPerm].into_iter().any(lost));
     }
 
     #[test]

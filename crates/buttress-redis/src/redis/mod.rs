@@ -27,8 +27,8 @@ use crate::{
 
 /// A [`Store`] on Redis 7 or later, or on Valkey.
 ///
-/// One script, one round trip, the server's clock. Clones share one connection, over which all
-/// requests of a process are pipelined: one is enough for as many as a server can do. It is made
+/// One script, one round trip, the server's clock. Clones share one connection (of a cluster one for each
+/// node), over which all requests of a process are pipelined: one is enough for as many as a server can do. It is made
 /// when it is first needed, on the tokio runtime that is there then, and made again when it breaks
 /// or has been silent; a task of its own keeps it, as the client library has it.
 ///

@@ -36,8 +36,9 @@ impl Tracker {
         let (gap, own) = (between(snapshot.wall, wall), self.now().steady);
         self.anchor.set_steady(snapshot.steady.saturating_add_unsigned(gap.as_secs()));
         let now = self.now();
-        let by_hand = self.calendar.by_hand.map(|until| until - own + now.steady);
-        self.calendar.by_hand = by_hand.max(snapshot.by_hand);
+        let begun_since = self.calendar.by_hand.map(|until| until - own + now.steady);
+        // What this process has begun excuses nothing of the time before it was there.
+        self.calendar.by_hand = snapshot.by_hand;
         self.gaps = Gaps::default();
         for (from, until) in &snapshot.gaps {
             self.gaps.add(*from, *until);
@@ -66,6 +67,7 @@ impl Tracker {
                 }
             }
         }
+        self.calendar.by_hand = begun_since.max(snapshot.by_hand);
         for composed in &mut self.composites {
             composed.restore(&snapshot.composites);
         }

@@ -290,7 +290,9 @@ impl Machine {
             Phase::Closed | Phase::Recovering => {
                 if let Some(cause) = rules.record(&self.cells, outcome, to_head, now) {
                     self.trip(rules, ticket, report, cause, now, moves);
-                } else if let Some(until) = rules.calm_until() {
+                } else if let Some(until) = rules.calm_until()
+                    && self.calm.load(Ordering::Relaxed) != until
+                {
                     self.calm_down(rules, ticket, until);
                 }
             }

@@ -209,6 +209,17 @@ fn of_grpc_what_has_no_code_is_retried_where_a_code_is_named_that_leaves_it_open
 }
 
 #[test]
+fn of_grpc_what_never_reached_its_server_is_retried_whatever_code_its_client_made_of_it() {
+    let facts = Facts { protocol: Protocol::Grpc, code: Some(Code::Unavailable), ..http(0) };
+    let settings = settings().codes([Code::Aborted]);
+    let judgement = Judgement::new(Verdict::Bad, Reason::Status);
+    let of = |unreached| Failure::of(&settings, judgement, facts, None, unreached).unwrap().class;
+
+    assert_eq!(of(true), Class::Retried);
+    assert_eq!(of(false), Class::Not(Stop::Final));
+}
+
+#[test]
 fn what_a_handler_calls_bad_is_an_answer_where_its_status_is_good() {
     let settings = settings();
     let application = Judgement::new(Verdict::Bad, Reason::Application);

@@ -107,6 +107,22 @@ fn minutes_that_were_missed_in_maintenance_are_not_held_against_anybody() {
 }
 
 #[test]
+fn maintenance_that_a_restarted_process_begins_excuses_nothing_before_it() {
+    let objectives = || minutes(Verdict::Bad, Verdict::Bad);
+    let mut bench = Bench::new(objectives());
+    bench.run("minutes", 120, 1, GOOD);
+    let bytes = snapshot(&bench);
+
+    let mut other = later(&bench, 600, objectives());
+    other.tracker.begin_maintenance(Duration::from_secs(600));
+    restore(&mut other, &bytes);
+
+    assert_eq!(judged(&other), Counts { good: 2, bad: 10 });
+    other.after(1);
+    assert!(other.tracker.in_maintenance());
+}
+
+#[test]
 fn what_format_two_knew_is_read_for_good() {
     // Written by a build of format 2: 90 s of bad events for two objectives, one of them in
     // slices of a minute; then the wall clock was set forward by an hour; then two seconds, the
