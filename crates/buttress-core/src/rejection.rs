@@ -54,10 +54,11 @@ impl Rejection {
         }))
     }
 
-    /// Says after what time a caller may try again.
+    /// Says after what time a caller may try again, and so not that it is refused
+    /// [for good](Self::for_good).
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
-        self.change(|inner| inner.retry_after = Some(wait))
+        self.change(|inner| (inner.retry_after, inner.hopeless) = (Some(wait), false))
     }
 
     /// Says that the same request will be refused for ever: to come again does not help.
@@ -293,6 +294,21 @@ mod tests {
         assert_eq!(after(Duration::from_nanos(1)), (1, 1));
         assert_eq!(after(Duration::from_millis(1500)), (2, 1500));
         assert_eq!(after(Duration::MAX), (u64::MAX, 2_147_483_647));
+    }
+
+    #[test]
+    fn of_a_wait_and_for_good_the_last_that_is_said_holds() {
+        let wait = Duration::from_secs(2);
+        let plain = || Rejection::new(Kind::RateLimited, "limit");
+
+        let comes_again = plain().for_good().with_retry_after(wait);
+        let never = plain().with_retry_after(wait).for_good();
+
+        let said = |it: &Rejection| (it.is_hopeless(), it.retry_after(), it.pushback_millis());
+        assert_eq!(said(&comes_again), (false, Some(wait), Some(2000)));
+        assert_eq!(comes_again.asked(), Some(Wait::After(wait)));
+        assert_eq!(said(&never), (true, None, Some(-1)));
+        assert_eq!(never.asked(), Some(Wait::Never));
     }
 
     #[test]
