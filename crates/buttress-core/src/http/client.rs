@@ -183,7 +183,7 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     found
 }
 
-/// An address, with or without a port.
+/// An address, with or without a port, which may be hidden.
 fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(entry).ok()?.trim();
     let address = text.parse().ok().or_else(|| {
@@ -191,13 +191,27 @@ fn parse_address(entry: &[u8]) -> Option<IpAddr> {
         let without_port = || Some(text.parse::<std::net::SocketAddr>().ok()?.ip());
         bare.and_then(|bare| bare.parse().ok()).or_else(without_port)
     });
+    let address = address.or_else(|| without_hidden_port(text));
     address.map(|address: IpAddr| address.to_canonical())
+}
+
+/// The address before a port that is not told: `203.0.113.9:_x` (RFC 7239, 6.2).
+fn without_hidden_port(text: &str) -> Option<IpAddr> {
+    let (node, port) = text.rsplit_once(":_")?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if port.is_empty() || !port.bytes().all(is_name) {
+        return None;
+    }
+    match node.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
+        None => node.parse().ok().map(IpAddr::V4),
+    }
 }
 
 /// The client of a request, for a limit on each: its address, or the first
 /// [64 bits](TrustedProxies::ipv6_prefix) of an IPv6 address, of which one subscriber has 2^64.
-/// `None` where nothing says who has connected: such requests share a key, which a rate limit tells
-/// its observers of once.
+/// `None` where nothing says who has connected: such requests share a key. A rate limit whose key is
+/// this and no more tells its observers of it, once.
 ///
 /// On axum serve the router with `into_make_service_with_connect_info::<SocketAddr>()`. tonic's own
 /// server says it by itself, which is read with the feature `tonic-transport`. Elsewhere put a
@@ -224,11 +238,9 @@ pub fn client_address<B>(
         let extensions = request.extensions();
         let plain = || extensions.get::<std::net::SocketAddr>().copied();
         let tonic = || crate::tonic_transport::peer(extensions);
-        let Some(peer) = crate::axum::peer(extensions).or_else(plain).or_else(tonic) else {
-            UNKNOWN.set(true);
-            return None;
-        };
-        Some(subscriber(proxies.client(peer.ip(), request.headers()), proxies.prefix))
+        let peer = crate::axum::peer(extensions).or_else(plain).or_else(tonic);
+        UNKNOWN.set(peer.is_none());
+        Some(subscriber(proxies.client(peer?.ip(), request.headers()), proxies.prefix))
     }
 }
 
@@ -237,9 +249,10 @@ thread_local! {
     static UNKNOWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether [`client_address`] has found nobody on this thread since this was last asked.
-#[doc(hidden)]
+/// Whether [`client_address`] found nobody when it was last asked on this thread, and that was after
+/// this was. To be asked before and after a key is looked for.
 #[must_use]
+#[inline]
 pub fn take_unknown() -> bool {
     UNKNOWN.take()
 }
@@ -391,6 +404,14 @@ mod tests {
             (&["proto=http; FOR=\"203.0.113.9:4711\" , for=10.0.0.2"], "203.0.113.9"),
             (&["for=6.6.6.6", "for=\"[2001:db8::7]:443\"", "for=10.0.0.3"], "2001:db8::7"),
             (&["for=\"[2001:db8::7]\""], "2001:db8::7"),
+            // A port can be hidden as well: RFC 7239, 6.2.
+            (&["for=6.6.6.6, for=\"203.0.113.9:_x\""], "203.0.113.9"),
+            (&["for=6.6.6.6, for=\"[2001:db8::7]:_a-1.b_\""], "2001:db8::7"),
+            (&["for=6.6.6.6, for=\"203.0.113.9:_\""], "10.0.0.1"),
+            (&["for=6.6.6.6, for=\"203.0.113.9:_a b\""], "10.0.0.1"),
+            (&["for=6.6.6.6, for=\"203.0.113.9:80:_x\""], "10.0.0.1"),
+            (&["for=6.6.6.6, for=\"2001:db8::7:_x\""], "10.0.0.1"),
+            (&["for=6.6.6.6, for=\"_hidden:_x\""], "10.0.0.1"),
             // What a client opens before, or has a proxy quote, does not hide what follows.
             (&["for=\"6.6.6.6, for=203.0.113.9"], "203.0.113.9"),
             (&["for=6.6.6.6;host=\"a, for=203.0.113.9"], "203.0.113.9"),

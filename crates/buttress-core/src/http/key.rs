@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::{Request, header};
 
 use super::RequestHead;
-pub use super::client::{client_address, take_unknown};
+pub use super::client::client_address;
 
 /// The template of the request's route, or the method of a gRPC call; empty where there is none,
 /// so that such requests share a key. Never a raw path, of which there may be any number.

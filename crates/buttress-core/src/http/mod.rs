@@ -29,6 +29,12 @@ mod respond;
 mod rules;
 mod stale;
 
+/// For the layers of this suite.
+#[doc(hidden)]
+pub mod unknown {
+    pub use super::client::take_unknown;
+}
+
 pub use self::{
     body::Watched,
     classify::{Classified, Classify, HttpCase},

@@ -12,7 +12,7 @@ use buttress_core::rate_limit::{Ask, Entry, Place, Standing, Turn};
 use super::{
     common::{Admission, Decided, Told},
     counts::Cell,
-    keys::Keys,
+    keys::{Keys, forget_unknown},
     pool::{Pool, Seat},
     shard::Entered,
 };
@@ -45,6 +45,7 @@ where
 
     #[inline]
     fn enter(&self, request: &Request, ask: Ask, now: Instant) -> Admission<QueuedByKey<K>> {
+        forget_unknown::<K>();
         let key = (self.key)(request);
         let keys = &*self.keys;
         let enter = |patience: Option<Duration>| {

@@ -12,7 +12,7 @@ use std::{
 
 use buttress_core::{
     Change, Rate,
-    http::key::take_unknown,
+    http::unknown::take_unknown,
     rate_limit::{
         Ask, Limiter, Limits, Origin, Peek, Place, Queue, Shortage, Standing, Turn, Woken,
     },
@@ -20,7 +20,7 @@ use buttress_core::{
 
 use super::{
     common::Common,
-    shard::{Entered, Shard, Sought},
+    shard::{Entered, FEW, Shard, Sought},
 };
 
 /// The buckets of a layer with keys.
@@ -54,15 +54,19 @@ pub(super) struct Keys<K> {
 ///
 /// | | who was pushed out and comes again | who has never come |
 /// |---|---|---|
-/// | `Forget` | has a full bucket: up to a burst more than the rate | has a full bucket |
+/// | `Forget` | has a full bucket: up to a burst more than the rate, each time | has a full bucket |
 /// | `Strict` | has no more than it had | has no more than who was pushed out had, and so perhaps nothing |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It is forgotten. What is admitted beyond the rate of a key is what those owed who were pushed
-    /// out, and they owed the least of all: for somebody who has used up its bucket to be forgotten,
-    /// as many others as there is [room](super::RateLimitLayer::capacity) for have to use up theirs.
-    /// Who can invent so many keys needs no such trick, as each is good for a burst; limit all of
-    /// them [together](super::RateLimitLayer::within).
+    /// It is forgotten. Nobody is by its own coming, and whom a newcomer pushes out is looked for
+    /// among eight others at the most, all round: it takes about an eighth as many newcomers as there
+    /// is [room](super::RateLimitLayer::capacity) for until the same key can be forgotten again, and
+    /// each time it gets a burst at the most beyond its rate. Who has used up its bucket is forgotten
+    /// only if the others that are looked at have used up theirs.
+    ///
+    /// Where more keys than there is room for come all the time, the limit so is as loose as that:
+    /// give them room. Who can invent keys needs no such trick, as each is good for a burst; limit
+    /// all of them [together](super::RateLimitLayer::within).
     #[default]
     Forget,
     /// Nobody is ever admitted beyond the rate of its key. While there is no room, all who are not
@@ -179,7 +183,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         let (entered, is_new) = work(&mut shard, sought, &mut woken);
         let worn_out = shard.limits().worn_out(sought.now);
         if is_new {
-            self.came(shard, sought.now);
+            self.came(shard, sought.key, sought.now);
             self.look_for_unknown();
         } else {
             drop(shard);
@@ -192,7 +196,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     }
 
     /// Counts a key that is new, and makes room.
-    fn came(&self, mut shard: MutexGuard<'_, Shard<K>>, now: u64) {
+    fn came(&self, mut shard: MutexGuard<'_, Shard<K>>, key: &K, now: u64) {
         // Relaxed: a count, which the locks of all shards could not make more exact.
         let swept = shard.sweep_some(now);
         let known = self.known.fetch_add(1, Ordering::Relaxed) + 1 - swept;
@@ -202,17 +206,24 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             return;
         }
         let when_full = self.when_full();
-        let mut made = shard.len() > 1 && shard.push_out(now, when_full);
+        // Two that meet in a small shard would push each other out time and again.
+        let enough = match when_full {
+            WhenFull::Forget => 4 * FEW,
+            WhenFull::Strict => 1,
+        };
+        let mut made = shard.len() > enough && shard.push_out(now, key, when_full);
         drop(shard);
-        for _ in 0..SHARDS {
+        for turn in 0..SHARDS + FEW {
             if made {
                 break;
             }
             let next = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            // Where there are at least two, somebody else may have more left.
+            let least = if turn < FEW { 2 } else { 1 };
             made = self.shards[next]
                 .0
                 .try_lock()
-                .is_ok_and(|mut shard| shard.push_out(now, when_full));
+                .is_ok_and(|mut shard| shard.len() >= least && shard.push_out(now, key, when_full));
         }
         self.known.fetch_sub(usize::from(made), Ordering::Relaxed);
         if !self.told_full.swap(true, Ordering::Relaxed) {
@@ -222,9 +233,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     /// Tells that clients share a key because nothing says who has connected.
     fn look_for_unknown(&self) {
-        // Others may use what is asked for here for something else.
-        let by_address = type_name::<K>() == type_name::<Option<IpAddr>>();
-        if by_address && take_unknown() && !self.told_unknown.swap(true, Ordering::Relaxed) {
+        // Who goes by more than an address has other keys that differ.
+        let told = || self.told_unknown.swap(true, Ordering::Relaxed);
+        if by_address::<K>() && take_unknown() && !told() {
             self.common.emit(Change::Advice(UNKNOWN));
         }
     }
@@ -283,6 +294,8 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     /// Empties the bucket of a key, whether it is known or not.
     pub(super) fn drain(&self, key: &K, now: Instant) {
+        // No request has asked who has connected.
+        forget_unknown::<K>();
         let sought = self.sought(key, Ask::one(), None, now);
         let drain = |shard: &mut Shard<K>, sought: &Sought<'_, K, _>, woken: &mut Woken| {
             (Entered::Admitted, shard.drain(sought, woken))
@@ -405,6 +418,22 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         // Bits that the table does not look at: it takes the lowest, and the highest seven.
         lock(&self.shards[(hash >> 40) as usize % SHARDS].0)
     }
+}
+
+/// Says that what is found from here on is of the request whose key comes next: other layers ask on
+/// this thread as well.
+#[inline]
+pub(super) fn forget_unknown<K>() {
+    if by_address::<K>() {
+        let _ = take_unknown();
+    }
+}
+
+/// Whether keys can be those of [`client_address`](buttress_core::http::key::client_address). Known
+/// when this is compiled.
+#[inline]
+fn by_address<K>() -> bool {
+    type_name::<K>() == type_name::<Option<IpAddr>>()
 }
 
 #[inline]

@@ -88,7 +88,7 @@
 //! library does, and there are never more than [`capacity`](RateLimitLayer::capacity). Who comes with a
 //! key of its own invention each time has a full bucket each time: key by what has been checked, and
 //! let [`within`](RateLimitLayer::within) bound what all of them get. When there is room for no more,
-//! whoever has the most left is forgotten, so that a flood of keys locks nobody out;
+//! whoever of a few has the most left is forgotten, so that a flood of keys locks nobody out;
 //! [`WhenFull::Strict`] has it the other way round: nobody ever gets more than the rate, and a flood
 //! locks out who is not known. Behind a load balancer that is not among the trusted, all clients are
 //! one; and where nothing says who has connected, too, which an event tells of.

@@ -43,8 +43,13 @@ struct Rest<K> {
 /// time that an eighth as many have come, which is soon enough to find room, and quick.
 const SWEEP: usize = 8;
 
-/// Among how many the fullest bucket is looked for when no key is idle.
+/// Among how many slots the fullest bucket is looked for when no key is idle.
 const CHOICE: usize = 64;
+
+/// Among how many keys, where who is pushed out is forgotten. Among many the fullest would be one
+/// that has just come, each time: newcomers would push each other out for ever, and each begin again
+/// with a full bucket. Among few there is soon none of them.
+pub(super) const FEW: usize = 8;
 
 /// A key, and all that is asked of its bucket.
 pub(super) struct Sought<'a, K, H> {
@@ -325,14 +330,28 @@ impl<K: Hash + Eq + Clone> Shard<K> {
     }
 
     /// Pushes out the key with the fullest bucket among a few. Says whether there was one.
-    pub(super) fn push_out(&mut self, now: u64, when_full: WhenFull) -> bool {
+    ///
+    /// A newcomer that pushed itself out would be new again, with a full bucket, each time that it
+    /// comes. Strictly it would not, and who has the most left is missed the least.
+    pub(super) fn push_out(&mut self, now: u64, newcomer: &K, when_full: WhenFull) -> bool {
+        let (spared, mut few) = match when_full {
+            WhenFull::Forget => (Some(newcomer), FEW),
+            WhenFull::Strict => (None, CHOICE),
+        };
         let mut fullest: Option<(usize, u64)> = None;
         for _ in 0..CHOICE.min(self.table.num_buckets()) {
             let slot = self.step();
-            let Some((_, word)) = self.table.get_bucket(slot) else { continue };
+            let Some((key, word)) = self.table.get_bucket(slot) else { continue };
+            if word.is_waited() || spared == Some(key) {
+                continue;
+            }
             let available = self.limits.available(self.rest.words.load(*word).words(), now);
-            if !word.is_waited() && fullest.is_none_or(|(_, most)| available > most) {
+            if fullest.is_none_or(|(_, most)| available > most) {
                 fullest = Some((slot, available));
+            }
+            few -= 1;
+            if few == 0 {
+                break;
             }
         }
         let Some((slot, _)) = fullest else { return false };

@@ -248,16 +248,124 @@ async fn a_flood_of_keys_locks_nobody_out_who_has_something_left() {
 /// Who comes once each has more left than who has used up all.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_keys_does_not_let_anybody_be_forgotten_who_has_used_up_its_bucket() {
-    let layer = keyed(Rate::per_hour(n(5))).capacity(NonZeroUsize::new(50_000).unwrap());
-    let mut service = layer.layer(echo());
-    let greedy = u32::MAX;
-    assert_eq!((0..9).filter(|_| admits(&mut service, greedy)).count(), 5);
+    for room in [10_000, 50_000] {
+        let layer = keyed(Rate::per_hour(n(5))).capacity(NonZeroUsize::new(room).unwrap());
+        let mut service = layer.layer(echo());
+        let greedy = u32::MAX;
+        assert_eq!((0..9).filter(|_| admits(&mut service, greedy)).count(), 5);
 
-    for stranger in 0..100_000 {
-        assert!(admits(&mut service, stranger));
+        for stranger in 0..100_000 {
+            assert!(admits(&mut service, stranger));
+        }
+
+        assert!(!admits(&mut service, greedy));
+    }
+}
+
+/// Full of keys that have used up three of five each, and nobody is idle.
+fn full_of_thousand() -> RateLimitLayer<Plain, ByNumber> {
+    let layer = keyed(Rate::per_hour(n(5))).capacity(NonZeroUsize::new(1000).unwrap());
+    let mut service = layer.layer(echo());
+    for key in 0..1000 {
+        assert!((0..3).all(|_| admits(&mut service, key)));
+    }
+    layer
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_when_there_is_no_room_is_limited_like_all_others() {
+    let layer = full_of_thousand();
+    let mut service = layer.layer(echo());
+
+    for newcomer in 1000..1020 {
+        let admitted = (0..100).filter(|_| admits(&mut service, newcomer)).count();
+        assert!(admitted <= 10, "{admitted} of {newcomer}");
     }
 
-    assert!(!admits(&mut service, greedy));
+    assert_eq!(layer.handle().known(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_who_take_turns_do_not_push_each_other_out_for_ever() {
+    // Hashes are seeded at random: each time others meet in one part.
+    for _ in 0..20 {
+        let layer = full_of_thousand();
+        let mut service = layer.layer(echo());
+
+        let mut admitted = [0; 20];
+        for _ in 0..100 {
+            for (newcomer, admitted) in (1000..).zip(&mut admitted) {
+                *admitted += u32::from(admits(&mut service, newcomer));
+            }
+        }
+
+        assert!(admitted.iter().all(|admitted| *admitted <= 15), "{admitted:?}");
+        assert!(admitted.iter().sum::<u32>() <= 20 * 6, "{admitted:?}");
+    }
+}
+
+/// The least room: whoever comes pushes out the other, and not itself.
+#[tokio::test(start_paused = true)]
+async fn where_there_is_room_for_one_the_one_who_came_last_is_kept() {
+    let layer = keyed(Rate::per_hour(n(5))).capacity(NonZeroUsize::MIN);
+    let mut service = layer.layer(echo());
+
+    for key in 0..100 {
+        assert_eq!((0..10).filter(|_| admits(&mut service, key)).count(), 5);
+    }
+
+    assert_eq!(layer.handle().known(), 1);
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<Change>>);
+
+impl Observe for Told {
+    fn observe(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(event.change);
+    }
+}
+
+/// A router that serves an admin's port without saying who connects, and one for the public that
+/// does, on one thread.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_says_to_one_layer_is_not_told_of_another() {
+    use std::net::{IpAddr, SocketAddr};
+
+    use buttress_core::http::{TrustedProxies, key};
+    use http::Request;
+
+    fn bare() -> Request<()> {
+        Request::new(())
+    }
+    let from = |last: u8| {
+        let mut request = bare();
+        request.extensions_mut().insert(SocketAddr::from(([203, 0, 113, last], 4711)));
+        request
+    };
+    let inner = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(()) });
+    let admin = layer(Rate::per_second(n(9))).keyed(key::client_address(TrustedProxies::none()));
+    let public = layer(Rate::per_second(n(9))).keyed(key::client_address(TrustedProxies::none()));
+    // Goes by something else, which is missing here.
+    let other = layer(Rate::per_second(n(9)))
+        .keyed(|it: &Request<()>| it.extensions().get::<IpAddr>().copied());
+    let told = [(); 3].map(|()| Arc::new(Told::default()));
+    admin.handle().observe(Arc::<Told>::clone(&told[0]));
+    public.handle().observe(Arc::<Told>::clone(&told[1]));
+    other.handle().observe(Arc::<Told>::clone(&told[2]));
+    let (mut at_admin, mut at_public, mut at_other) =
+        (admin.layer(inner), public.layer(inner), other.layer(inner));
+
+    for last in 1..4 {
+        at_admin.call(bare()).await.unwrap();
+        at_public.call(from(last)).await.unwrap();
+        at_admin.call(bare()).await.unwrap();
+        at_other.call(bare()).await.unwrap();
+        at_admin.call(bare()).await.unwrap();
+        public.handle().drain(&Some(IpAddr::from([198, 51, 100, last])));
+    }
+
+    assert_eq!(told.map(|told| told.0.lock().unwrap().len()), [1, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,13 +375,7 @@ async fn that_nothing_says_who_has_connected_is_told_once_with_what_to_do() {
     use buttress_core::http::{TrustedProxies, key};
     use http::Request;
 
-    struct Told(Mutex<Vec<Change>>);
-    impl Observe for Told {
-        fn observe(&self, event: &Event<'_>) {
-            self.0.lock().unwrap().push(event.change);
-        }
-    }
-    let told = Arc::new(Told(Mutex::new(Vec::new())));
+    let told = Arc::new(Told::default());
     let layer = layer(Rate::per_second(n(1))).keyed(key::client_address(TrustedProxies::none()));
     layer.handle().observe(Arc::<Told>::clone(&told));
     let service = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(()) });
