@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::Parser;
 use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
@@ -206,4 +207,66 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "there are not 2^53 calls")]
 fn to_float(calls: u64) -> f64 {
     calls as f64
+}
+
+/// What is measured, and how long.
+#[derive(Debug, Parser)]
+pub struct Options {
+    /// Count instructions as well (needs valgrind).
+    #[arg(long)]
+    pub instructions: bool,
+    /// Rounds of which the median is taken.
+    #[arg(long, default_value_t = 15)]
+    pub rounds: usize,
+    /// Calls in a round.
+    #[arg(long, default_value_t = 100_000)]
+    pub calls: u64,
+    /// Only the groups whose name has this in it.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Make the calls of one case and nothing else: for a profiler.
+    #[arg(long)]
+    pub only: Option<String>,
+    /// With `--only`: `ready` or `oneshot`.
+    #[arg(long, default_value = "oneshot")]
+    pub mode: String,
+    /// Passed by cargo.
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+/// Prints a group: its first case is what the others add to, its second what they are a ratio of.
+/// `on_thread` makes the calls of a case for a thread of its own.
+pub fn print(what: &str, group: &[Case], options: &Options, on_thread: impl Fn(&Case) -> Calls) {
+    let timed = |make: &dyn Fn(&Case) -> Calls| {
+        let mut calls: Vec<_> = group.iter().map(make).collect();
+        nanoseconds(&mut calls, options.rounds, options.calls)
+    };
+    let (ready, oneshot) = (timed(&|case| (case.ready)()), timed(&|case| (case.oneshot)()));
+    println!(
+        "\n{what:<38}{:>9}{:>8}{:>12}{:>8}{:>13}{:>16}",
+        "ready ns", "ratio", "oneshot ns", "ratio", "2 threads x", "instructions"
+    );
+    for (index, case) in group.iter().enumerate() {
+        let added = |times: &[f64]| if index == 0 { times[0] } else { times[index] - times[0] };
+        let ratio = |times: &[f64]| match index {
+            0 => "(bare)".to_owned(),
+            _ => format!("{:.2}", (times[index] - times[0]) / (times[1] - times[0])),
+        };
+        let threads = two_threads(&|| on_thread(case), options.rounds, options.calls);
+        let counted = ["ready", "oneshot"]
+            .map(|mode| options.instructions.then(|| instructions(case.name, mode)).flatten())
+            .map(|count| count.map_or_else(|| "-".to_owned(), |count| count.to_string()))
+            .join(" / ");
+        println!(
+            "{:<38}{:>9.1}{:>8}{:>12.1}{:>8}{:>13.2}{:>16}",
+            case.name,
+            added(&ready),
+            ratio(&ready),
+            added(&oneshot),
+            ratio(&oneshot),
+            threads,
+            counted,
+        );
+    }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use axum::body::Body;
 use buttress::{Rate, TimeLimit, rate_limit::RateLimitLayer};
-use buttress_benches::{Calls, Case, instructions, nanoseconds, only, two_threads};
+use buttress_benches::{Calls, Case, Options, only, print};
 use clap::Parser;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota};
 use http::{Request, Response};
@@ -26,32 +26,6 @@ use tower_governor::{
     GovernorError, GovernorLayer, governor::GovernorConfigBuilder, key_extractor::KeyExtractor,
 };
 use tower_resilience::ratelimiter::RateLimiterLayer;
-
-/// What a rate limit adds to a call.
-#[derive(Debug, Parser)]
-struct Options {
-    /// Count instructions as well (needs valgrind).
-    #[arg(long)]
-    instructions: bool,
-    /// Rounds of which the median is taken.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Calls in a round.
-    #[arg(long, default_value_t = 100_000)]
-    calls: u64,
-    /// Only the groups whose name has this in it.
-    #[arg(long)]
-    group: Option<String>,
-    /// Make the calls of one case and nothing else: for a profiler.
-    #[arg(long)]
-    only: Option<String>,
-    /// With `--only`: `ready` or `oneshot`.
-    #[arg(long, default_value = "oneshot")]
-    mode: String,
-    /// Passed by cargo.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 fn main() {
     let options = Options::parse();
@@ -66,7 +40,7 @@ fn main() {
     let Some(wanted) = &options.only else {
         let asked = options.group.as_deref().unwrap_or_default();
         let asked = groups.iter().filter(|(what, _)| what.contains(asked));
-        return asked.for_each(|(what, group)| print(what, group, &options));
+        return asked.for_each(|(what, group)| print(what, group, &options, |case| (case.ready)()));
     };
     if let Some(case) = groups.iter().flat_map(|group| &group.1).find(|case| case.name == wanted) {
         let make = if options.mode == "ready" { &case.ready } else { &case.oneshot };
@@ -241,40 +215,5 @@ fn buffered(runtime: &'static tokio::runtime::Runtime) -> Case {
         name: "tower RateLimit behind Buffer",
         ready: Box::new(move || make(false)),
         oneshot: Box::new(move || again(true)),
-    }
-}
-
-/// Prints a group: its first case is what the others add to, its second what they are a ratio of.
-fn print(what: &str, group: &[Case], options: &Options) {
-    let timed = |make: &dyn Fn(&Case) -> Calls| {
-        let mut calls: Vec<_> = group.iter().map(make).collect();
-        nanoseconds(&mut calls, options.rounds, options.calls)
-    };
-    let (ready, oneshot) = (timed(&|case| (case.ready)()), timed(&|case| (case.oneshot)()));
-    println!(
-        "\n{what:<34}{:>9}{:>8}{:>12}{:>8}{:>13}{:>16}",
-        "ready ns", "ratio", "oneshot ns", "ratio", "2 threads x", "instructions"
-    );
-    for (index, case) in group.iter().enumerate() {
-        let added = |times: &[f64]| if index == 0 { times[0] } else { times[index] - times[0] };
-        let ratio = |times: &[f64]| match index {
-            0 => "(bare)".to_owned(),
-            _ => format!("{:.2}", (times[index] - times[0]) / (times[1] - times[0])),
-        };
-        let threads = two_threads(&|| (case.ready)(), options.rounds, options.calls);
-        let counted = ["ready", "oneshot"]
-            .map(|mode| options.instructions.then(|| instructions(case.name, mode)).flatten())
-            .map(|count| count.map_or_else(|| "-".to_owned(), |count| count.to_string()))
-            .join(" / ");
-        println!(
-            "{:<34}{:>9.1}{:>8}{:>12.1}{:>8}{:>13.2}{:>16}",
-            case.name,
-            added(&ready),
-            ratio(&ready),
-            added(&oneshot),
-            ratio(&oneshot),
-            threads,
-            counted,
-        );
     }
 }

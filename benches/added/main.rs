@@ -28,40 +28,13 @@ use buttress::{
     throttle::{Settings as Rule, ThrottleLayer},
     timeout::{Limits, TimeoutLayer},
 };
-use buttress_benches::{Calls, Case, instructions, nanoseconds, only, two_threads};
+use buttress_benches::{Calls, Case, Options, only, print};
 use buttress_redis::{self as fleet, Lease};
 use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceBuilder, retry::budget::TpsBudget, service_fn};
-
-/// What a layer adds to a call.
-#[derive(Debug, Parser)]
-struct Options {
-    /// Count instructions as well (needs valgrind).
-    #[arg(long)]
-    instructions: bool,
-    /// Rounds of which the median is taken.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Calls in a round.
-    #[arg(long, default_value_t = 100_000)]
-    calls: u64,
-    /// Only this group: timeouts, breakers, bulkheads, slis, retries, hedges, throttles, fallbacks,
-    /// stacks, slos, fleets or routers.
-    #[arg(long)]
-    group: Option<String>,
-    /// Make the calls of one case and nothing else: for a profiler.
-    #[arg(long)]
-    only: Option<String>,
-    /// With `--only`: `ready` or `oneshot`.
-    #[arg(long, default_value = "oneshot")]
-    mode: String,
-    /// Passed by cargo.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 /// Layers of one kind and their peers, after the bare service.
 type Group = fn() -> Vec<Case>;
@@ -75,6 +48,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime without I/O");
     let _entered = runtime.enter();
+    let on_thread = |case: &Case| -> Calls {
+        let (handle, mut calls) = (runtime.handle().clone(), (case.ready)());
+        Box::new(move |count| {
+            let _entered = handle.enter();
+            calls(count);
+        })
+    };
     // Made one after the other, for the sake of a profiler: a peer may start threads or clocks.
     let groups: [(&str, Group); 12] = [
         ("timeouts", timeouts),
@@ -91,12 +71,12 @@ fn main() {
         ("routers", routers),
     ];
     for (name, group) in groups {
-        if options.group.as_ref().is_some_and(|wanted| wanted != name) {
+        if options.group.as_ref().is_some_and(|wanted| !name.contains(&**wanted)) {
             continue;
         }
         let group = group();
         let Some(wanted) = &options.only else {
-            print(&group, &options, &runtime);
+            print("added to a call", &group, &options, on_thread);
             if name == "slos" {
                 print_tracker(&options);
             }
@@ -327,59 +307,4 @@ fn routers() -> Vec<Case> {
         ),
         Case::new("buttress Sli over Timeout on Router", router().layer(both), request),
     ]
-}
-
-/// Prints a group: its first case is what the others add to, its second what they are a ratio of.
-fn print(group: &[Case], options: &Options, runtime: &tokio::runtime::Runtime) {
-    let timed = |make: &dyn Fn(&Case) -> Calls| {
-        let mut calls: Vec<_> = group.iter().map(make).collect();
-        nanoseconds(&mut calls, options.rounds, options.calls)
-    };
-    let (ready, oneshot) = (timed(&|case| (case.ready)()), timed(&|case| (case.oneshot)()));
-    println!(
-        "\n{:<38}{:>9}{:>8}{:>12}{:>8}{:>13}{:>16}",
-        "added to a call",
-        "ready ns",
-        "ratio",
-        "oneshot ns",
-        "ratio",
-        "2 threads x",
-        "instructions"
-    );
-    for (index, case) in group.iter().enumerate() {
-        let added = |times: &[f64]| if index == 0 { times[0] } else { times[index] - times[0] };
-        let ratio = |times: &[f64]| match index {
-            0 => "(bare)".to_owned(),
-            _ => format!("{:.2}", (times[index] - times[0]) / (times[1] - times[0])),
-        };
-        let threads = {
-            let handle = runtime.handle().clone();
-            let make = move || -> Calls {
-                let (handle, mut calls) = (handle.clone(), (case.ready)());
-                Box::new(move |count| {
-                    let _entered = handle.enter();
-                    calls(count);
-                })
-            };
-            two_threads(&make, options.rounds, options.calls)
-        };
-        let instructions = if options.instructions {
-            match (instructions(case.name, "ready"), instructions(case.name, "oneshot")) {
-                (Some(ready), Some(oneshot)) => format!("{ready} / {oneshot}"),
-                _ => "no valgrind".to_owned(),
-            }
-        } else {
-            String::new()
-        };
-        println!(
-            "{:<38}{:>9.1}{:>8}{:>12.1}{:>8}{:>13.2}{:>16}",
-            case.name,
-            added(&ready),
-            ratio(&ready),
-            added(&oneshot),
-            ratio(&oneshot),
-            threads,
-            instructions
-        );
-    }
 }
